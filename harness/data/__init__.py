@@ -1,0 +1,1 @@
+"""Loaders: ANAH, biographies, and the small bilingual corpus shipped here."""

@@ -1,0 +1,144 @@
+"""ANAH questions with their reference documents, and the fixed test split.
+
+Three sources give the same rows: the hub dataset `opencompass/anah` (v1 topic files), local copies of those files (a
+folder or one file), and ANAH-v2's `question_document.jsonl` (plain or gzipped). `mini` is the corpus shipped here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.jsonl import read_jsonl
+from harness.sentences import LANGUAGES
+
+HUB = "opencompass/anah"
+TEST_TOPICS = 59
+QUESTIONS_PER_TOPIC = 3
+MINI_TEST_TOPICS = 40
+_SALT = "factuality-harness anah test split v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question, its topic and the document its answers are held against. language: `en` or `zh`."""
+
+    topic: str
+    question: str
+    document: str
+    language: str
+
+    def to_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def load(source: str | Path | None = None) -> list[Question]:
+    """All questions of a source: `mini`, a file, a folder, or None for $HARNESS_ANAH_DATA and then the hub.
+
+    Raises HarnessError naming file and row for a row that has no document, no question, or another language, and when
+    the hub cannot be reached.
+    """
+    if source == "mini":
+        return [q for language in LANGUAGES for q in _read(Path(str(files(__package__) / "mini" / f"{language}.jsonl")))]
+    source = source or os.environ.get("HARNESS_ANAH_DATA")
+    folder = Path(source) if source else _hub_folder()
+    if folder.is_dir():
+        paths = sorted(p for p in folder.rglob("*") if p.name.endswith((".jsonl", ".jsonl.gz")))
+        if not paths:
+            raise HarnessError(f"{folder}: holds no .jsonl or .jsonl.gz file")
+    else:
+        paths = [folder]
+    questions = [q for path in paths for q in _read(path)]
+    if not questions:
+        raise HarnessError(f"{folder}: no questions in it")
+    return questions
+
+
+def _hub_folder() -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(HUB, repo_type="dataset", allow_patterns="*.jsonl"))
+    except Exception as error:  # the hub client raises many unrelated types
+        raise HarnessError(
+            f"cannot get the dataset {HUB} from the hub ({type(error).__name__}: {str(error)[:200]}). Give a local copy: "
+            "--metadata '{\"data\": \"PATH\"}' or HARNESS_ANAH_DATA=PATH (ANAH v1 topic files, or ANAH-v2's "
+            "question_document.jsonl, .gz too), or run anah_factuality_mini, which needs nothing."
+        ) from error
+
+
+def _read(path: Path) -> Iterator[Question]:
+    for number, row in read_jsonl(path, required=["language"]):
+        where = f"{path}, row {number}"
+        language = row["language"]
+        if language not in LANGUAGES:
+            raise HarnessError(f"{where}: language is {language!r}; only {' and '.join(LANGUAGES)} are supported")
+        yield from _questions(row, language, where)
+
+
+def _questions(row: dict[str, Any], language: str, where: str) -> Iterator[Question]:
+    texts = row.get("selected_questions") or row.get("questions") or row.get("question")
+    document = row.get("documents") or row.get("document")
+    if isinstance(document, list):
+        document = "\n".join(d for d in document if isinstance(d, str))
+    if not isinstance(document, str) or not document.strip():
+        raise HarnessError(f"{where}: no reference document (`document` or `documents`); drop the row or add one")
+    texts = [texts] if isinstance(texts, str) else texts
+    if not texts or not all(isinstance(t, str) and t.strip() for t in texts):
+        raise HarnessError(f"{where}: no question (`question`, `questions` or `selected_questions`)")
+    # ANAH-v2 rows name no topic; its questions on one topic share their document.
+    topic = row.get("topic") or row.get("name")
+    topic = topic or f"document-{hashlib.sha256(document.encode()).hexdigest()[:12]}"
+    for text in texts:
+        yield Question(topic=topic, question=text.strip(), document=document, language=language)
+
+
+def split_rank(topic: str, language: str) -> str:
+    """Place of a topic in the fixed order: SHA-256 of salt, language and the NFKC-normalised, case-folded topic."""
+    name = unicodedata.normalize("NFKC", topic).casefold().strip()
+    return hashlib.sha256(f"{_SALT}\0{language}\0{name}".encode()).hexdigest()
+
+
+def split_questions(
+    questions: Iterable[Question],
+    part: str = "test",
+    *,
+    topics: int = TEST_TOPICS,
+    per_topic: int = QUESTIONS_PER_TOPIC,
+) -> list[Question]:
+    """The `test` or `train` part of a set of questions; `all` gives both.
+
+    Test: the `topics` topics of lowest `split_rank` among those with at least `per_topic` different questions, the
+    first `per_topic` questions of each: 59 x 3 = 177. Train: every question of every other topic, so no topic is in
+    both. The same rows give the same split wherever and in whatever order they are read.
+    """
+    if part not in ("test", "train", "all"):
+        raise HarnessError(f"split {part!r} is not known; use test, train or all")
+    groups: dict[tuple[str, str], dict[str, Question]] = defaultdict(dict)
+    for q in questions:
+        groups[q.language, q.topic].setdefault(q.question, q)
+    order = sorted(groups, key=lambda key: split_rank(key[1], key[0]))
+    if part == "all":
+        return [q for key in order for q in groups[key].values()]
+    test = [key for key in order if len(groups[key]) >= per_topic][:topics]
+    if part == "test":
+        return [q for key in test for q in list(groups[key].values())[:per_topic]]
+    held_out = set(test)
+    return [q for key in order if key not in held_out for q in groups[key].values()]
+
+
+def only_language(questions: Sequence[Question], language: str | None) -> list[Question]:
+    """The questions in `language`; all of them for None."""
+    if language is None:
+        return list(questions)
+    if language not in LANGUAGES:
+        raise HarnessError(f"language {language!r} is not supported; use one of: {', '.join(LANGUAGES)}")
+    return [q for q in questions if q.language == language]

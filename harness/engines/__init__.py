@@ -1,0 +1,43 @@
+"""Engines: messages in, text out, in batches, with one cache under all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.engines.base import Conversation, Engine, Message, Reply, Sampling
+from harness.engines.cache import AnswerCache, CachedEngine, cache_path
+from harness.engines.local import TransformersEngine, VLLMEngine
+from harness.engines.openai import OpenAIEngine
+from harness.errors import HarnessError
+
+ENGINES: dict[str, Any] = {"openai": OpenAIEngine, "vllm": VLLMEngine, "hf": TransformersEngine}
+
+__all__ = [
+    "ENGINES",
+    "AnswerCache",
+    "CachedEngine",
+    "Conversation",
+    "Engine",
+    "Message",
+    "Reply",
+    "Sampling",
+    "cache_path",
+    "open_engine",
+]
+
+
+def open_engine(spec: str, cache: AnswerCache | None = None, **options: Any) -> CachedEngine:
+    """Engine from `openai:URL#MODEL`, `vllm:MODEL` or `hf:MODEL`, with the cache in front.
+
+    options go to the engine (concurrency, timeout, batch_size, …). Raises HarnessError for a misspelt spec or option.
+    """
+    name, _, target = spec.partition(":")
+    if name not in ENGINES or not target:
+        raise HarnessError(
+            f"engine {spec!r} is not known; use openai:http://HOST:PORT/v1#MODEL, vllm:MODEL or hf:MODEL"
+        )
+    try:
+        engine: Engine = ENGINES[name](target, **options)
+    except TypeError as error:
+        raise HarnessError(f"engine {name}: {error}") from error
+    return CachedEngine(engine, cache if cache is not None else AnswerCache())

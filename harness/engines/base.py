@@ -1,0 +1,54 @@
+"""What every engine does: conversations in, texts out, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+Message = dict[str, str]
+"""`{"role": "user" | "assistant" | "system", "content": text}`."""
+Conversation = Sequence[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to decode. temperature 0 is greedy. `seed` tells repeated samples of one prompt apart (and is in the cache key)."""
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer. `text` is None when this request cannot be answered (say, a prompt over the context length): `error` says why."""
+
+    text: str | None
+    error: str = ""
+
+
+Batch = list[tuple[int, Reply]]
+
+
+class Engine(Protocol):
+    """A model that answers conversations.
+
+    `identity` names engine and model for the cache and the records; it never holds a key or a password.
+    """
+
+    identity: str
+
+    def check(self) -> None:
+        """Raise EngineError now if the engine cannot work (server down, package missing), before any work is spent."""
+
+    def stream(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Batch]:
+        """Yield `[(index, reply), …]` as answers finish, in any order, each index exactly once.
+
+        Raises EngineError when the engine fails as a whole; what was yielded before stays valid.
+        """

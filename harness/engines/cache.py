@@ -1,0 +1,158 @@
+"""One persistent, content-addressed cache under all engines.
+
+A row is the SHA-256 of (engine and model, messages, sampling) and the answer. SQLite in WAL mode: several processes may
+share the file, and a killed process loses nothing that was committed. Requests that failed are never stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from harness.engines.base import Conversation, Engine, Reply, Sampling
+from harness.errors import HarnessError
+
+log = logging.getLogger(__name__)
+
+_LOOKUP = 500  # keys a query; SQLite's default limit on variables is 999 in old builds
+
+
+def cache_path() -> Path:
+    """`$HARNESS_CACHE` (a folder), else `~/.cache/factuality-harness`; the file is `answers.sqlite`."""
+    folder = os.environ.get("HARNESS_CACHE") or Path.home() / ".cache" / "factuality-harness"
+    return Path(folder) / "answers.sqlite"
+
+
+def request_key(identity: str, conversation: Conversation, sampling: Sampling) -> bytes:
+    """SHA-256 of the canonical JSON of everything that decides the answer."""
+    content = json.dumps(
+        [identity, list(conversation), sampling.to_dict()], ensure_ascii=False, sort_keys=True, separators=(",", ":")
+    )
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest()
+
+
+class AnswerCache:
+    """Answers by key. A full or failing disk stops the storing, with one warning, and not the run."""
+
+    def __init__(self, path: str | Path | None = None, *, max_pages: int | None = None) -> None:
+        """path: the SQLite file (made if missing). max_pages: size limit in 4 KiB pages, for tests of a full disk.
+
+        Raises HarnessError when the file cannot be opened or is no cache.
+        """
+        self.path = Path(path) if path is not None else cache_path()
+        self.writable = True
+        self._lock = threading.Lock()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, timeout=60, check_same_thread=False, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            if max_pages is not None:
+                self._db.execute(f"PRAGMA max_page_count={max_pages}")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID"
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise HarnessError(
+                f"{self.path}: cannot open the answer cache ({error}). "
+                "Remove the file if it is damaged, or point HARNESS_CACHE at another folder."
+            ) from error
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, str]:
+        """The stored answers among `keys`."""
+        found: dict[bytes, str] = {}
+        with self._lock:
+            for start in range(0, len(keys), _LOOKUP):
+                part = keys[start : start + _LOOKUP]
+                marks = ",".join("?" * len(part))
+                found.update(self._db.execute(f"SELECT key, text FROM answers WHERE key IN ({marks})", part))
+        return found
+
+    def put(self, rows: Sequence[tuple[bytes, str]]) -> None:
+        """Store and commit. Keeps the first answer to a key, so that processes sharing the cache agree afterwards."""
+        if not rows or not self.writable:
+            return
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", rows)
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                self.writable = False
+                log.warning(
+                    "%s: cannot store answers (%s). The run goes on without storing new ones; what is stored stays. "
+                    "Free some space or point HARNESS_CACHE elsewhere to make this run resumable again.",
+                    self.path,
+                    error,
+                )
+
+    def __len__(self) -> int:
+        with self._lock:
+            return int(self._db.execute("SELECT count(*) FROM answers").fetchone()[0])
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+
+class CachedEngine:
+    """An engine with the cache in front: asks only what is not stored, stores every answer as it arrives."""
+
+    def __init__(self, engine: Engine, cache: AnswerCache) -> None:
+        self.engine = engine
+        self.cache = cache
+        self.asked = 0
+        """Requests sent to the engine so far."""
+        self.hits = 0
+        """Requests answered from the cache (or by a twin in the same batch)."""
+
+    def stored(self, conversations: Sequence[Conversation], sampling: Sampling) -> int:
+        """How many of `conversations` the cache already answers (for a dry run)."""
+        keys = [request_key(self.engine.identity, c, sampling) for c in conversations]
+        found = self.cache.get(keys)
+        return sum(key in found for key in keys)
+
+    def complete(
+        self,
+        conversations: Sequence[Conversation],
+        sampling: Sampling,
+        on_reply: Callable[[int, Reply], None] | None = None,
+    ) -> list[Reply]:
+        """Answers in the order of `conversations`; equal conversations are asked once.
+
+        on_reply is called with (index, reply) the moment an answer is known. Raises EngineError when the engine fails
+        as a whole; the answers that came before are stored.
+        """
+        keys = [request_key(self.engine.identity, c, sampling) for c in conversations]
+        replies: dict[int, Reply] = {}
+
+        def finish(index: int, reply: Reply) -> None:
+            replies[index] = reply
+            if on_reply is not None:
+                on_reply(index, reply)
+
+        found = self.cache.get(keys)
+        waiting: dict[bytes, list[int]] = {}
+        for index, key in enumerate(keys):
+            if key in found:
+                finish(index, Reply(found[key]))
+            else:
+                waiting.setdefault(key, []).append(index)
+        order = list(waiting)
+        self.asked += len(order)
+        self.hits += len(keys) - len(order)
+        if order:
+            for batch in self.engine.stream([conversations[waiting[key][0]] for key in order], sampling):
+                self.cache.put([(order[i], reply.text) for i, reply in batch if reply.text is not None])
+                for i, reply in batch:
+                    for index in waiting[order[i]]:
+                        finish(index, reply)
+        return [replies[index] for index in range(len(keys))]

@@ -1,0 +1,161 @@
+"""Models in this process: vLLM and transformers."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.engines.base import Batch, Conversation, Reply, Sampling
+from harness.errors import EngineError
+
+log = logging.getLogger(__name__)
+
+
+def model_identity(model: str) -> str:
+    """Name for the cache. For a local folder: its name and a digest of config and weight sizes and dates, so that a
+    retrained checkpoint in the same place is another model."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return model
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix == ".json":
+            digest.update(path.read_bytes())
+        elif path.suffix in (".safetensors", ".bin", ".gguf", ".model", ".jinja"):
+            stat = path.stat()
+            digest.update(f"{path.name}:{stat.st_size}:{stat.st_mtime_ns};".encode())
+    return f"{folder.resolve().name}@{digest.hexdigest()[:16]}"
+
+
+class VLLMEngine:
+    """vLLM's offline engine (`pip install factuality-harness[vllm]`)."""
+
+    def __init__(self, target: str, *, batch_size: int = 512, **engine_args: Any) -> None:
+        """target: hub name or folder. batch_size: requests handed over (and stored) together. engine_args: vLLM's own."""
+        self.target = target
+        self.identity = f"vllm#{model_identity(target)}"
+        self.batch_size = batch_size
+        self._args = engine_args
+        self._llm: Any = None
+
+    def check(self) -> None:
+        try:
+            import vllm  # noqa: F401
+        except ImportError as error:
+            raise EngineError(
+                f"judge {self.target!r} needs vLLM, which is not installed here ({error}): "
+                "pip install 'factuality-harness[vllm]', or use openai:URL with a server elsewhere, or hf:MODEL"
+            ) from error
+
+    def _load(self) -> Any:
+        if self._llm is None:
+            self.check()
+            from vllm import LLM
+
+            try:
+                self._llm = LLM(model=self.target, **self._args)
+            except (OSError, ValueError, RuntimeError) as error:
+                raise EngineError(f"vLLM cannot load {self.target!r}: {error}") from error
+        return self._llm
+
+    def stream(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Batch]:
+        llm = self._load()
+        from vllm import SamplingParams
+
+        params = SamplingParams(
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k or -1,
+            seed=sampling.seed,
+        )
+        for start in range(0, len(conversations), self.batch_size):
+            part = [list(c) for c in conversations[start : start + self.batch_size]]
+            try:
+                outputs = llm.chat(part, params, use_tqdm=False)
+                yield [(start + i, Reply(o.outputs[0].text)) for i, o in enumerate(outputs)]
+            except ValueError:
+                # One prompt over the context length fails the whole call: find it, answer the others.
+                batch: Batch = []
+                for i, conversation in enumerate(part):
+                    try:
+                        output = llm.chat([conversation], params, use_tqdm=False)[0]
+                        batch.append((start + i, Reply(output.outputs[0].text)))
+                    except ValueError as error:
+                        batch.append((start + i, Reply(None, f"refused by vLLM: {error}")))
+                yield batch
+
+
+class TransformersEngine:
+    """transformers' generate, batched by length; for small judges and machines without vLLM."""
+
+    def __init__(self, target: str, *, batch_size: int = 16, device: str | None = None, dtype: str = "auto") -> None:
+        """target: hub name or folder. batch_size: sequences a forward pass."""
+        self.target = target
+        self.identity = f"hf#{model_identity(target)}"
+        self.batch_size = batch_size
+        self._device = device
+        self._dtype = dtype
+        self._model: Any = None
+        self._tokenizer: Any = None
+
+    def check(self) -> None:
+        self._load()
+
+    def _load(self) -> None:
+        if self._model is not None:
+            return
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(self.target, padding_side="left")
+            self._model = AutoModelForCausalLM.from_pretrained(self.target, dtype=self._dtype)
+        except (OSError, ValueError) as error:
+            raise EngineError(f"transformers cannot load {self.target!r}: {error}") from error
+        if self._tokenizer.chat_template is None:
+            raise EngineError(f"{self.target!r} has no chat template; a judge must be an instruct model")
+        if self._tokenizer.pad_token_id is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._model.to(device).eval()
+
+    def stream(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Batch]:
+        self._load()
+        prompts = [
+            self._tokenizer.apply_chat_template(list(c), tokenize=False, add_generation_prompt=True)
+            for c in conversations
+        ]
+        limit = getattr(self._model.config, "max_position_embeddings", None)
+        lengths = [len(self._tokenizer(p, add_special_tokens=False)["input_ids"]) for p in prompts]
+        order = sorted(range(len(prompts)), key=lambda i: -lengths[i])
+        if limit is not None:
+            over = [i for i in order if lengths[i] + sampling.max_tokens > limit]
+            if over:
+                yield [(i, Reply(None, f"prompt of {lengths[i]} tokens exceeds the context of {limit}")) for i in over]
+            order = [i for i in order if lengths[i] + sampling.max_tokens <= limit]
+        for start in range(0, len(order), self.batch_size):
+            part = order[start : start + self.batch_size]
+            yield list(zip(part, self._generate([prompts[i] for i in part], sampling), strict=True))
+
+    def _generate(self, prompts: list[str], sampling: Sampling) -> list[Reply]:
+        import torch
+
+        inputs = self._tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
+        options: dict[str, Any] = {"max_new_tokens": sampling.max_tokens, "do_sample": sampling.temperature > 0}
+        if sampling.temperature > 0:
+            torch.manual_seed(sampling.seed)
+            options |= {
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "top_k": sampling.top_k,
+            }
+        with torch.inference_mode():
+            output = self._model.generate(
+                **inputs.to(self._model.device), pad_token_id=self._tokenizer.pad_token_id, **options
+            )
+        texts = self._tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        return [Reply(text) for text in texts]

@@ -1,0 +1,61 @@
+"""Makes lm_eval find the tasks and the replay model of an installed harness."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+from harness.errors import HarnessError
+
+
+def tasks_folder() -> Path:
+    """The folder of task YAML files: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "_tasks"
+    return installed if installed.is_dir() else package.parent / "tasks"
+
+
+def register(manager: ModuleType) -> None:
+    """Called once lm_eval.tasks.manager is loaded: add the tasks folder to every TaskManager, and the replay model."""
+    original = manager.TaskManager.__init__
+
+    @functools.wraps(original)
+    def init(
+        self: Any,
+        verbosity: str | None = None,
+        include_path: Any = None,
+        include_defaults: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        paths = list(include_path) if isinstance(include_path, (list, tuple)) else [include_path] if include_path else []
+        # The user's own folders come last: in lm_eval later folders win.
+        ours = tasks_folder()
+        if include_defaults and ours.resolve() not in [Path(p).resolve() for p in paths]:
+            paths.insert(0, ours)
+        original(self, verbosity, paths or None, include_defaults, **kwargs)
+        self.include_path = include_path
+
+    manager.TaskManager.__init__ = init
+
+    from lm_eval.api.registry import model_registry
+
+    if "replay" not in model_registry:
+        model_registry.register("replay", target="harness.lm_eval_plugin.replay:ReplayLM")
+    if Path(sys.argv[0]).name in ("lm_eval", "lm-eval") or "lm_eval" in Path(sys.argv[0]).parts:
+        _plain_errors()
+
+
+def _plain_errors() -> None:
+    """On lm_eval's command line, show a HarnessError as its message and not as a traceback."""
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, HarnessError):
+            print(f"error: {error}", file=sys.stderr)
+        else:
+            before(kind, error, trace)
+
+    sys.excepthook = hook

@@ -1,0 +1,181 @@
+"""lm_eval tasks whose score comes from a judge.
+
+A `JudgedTask` is a ConfigurableTask with one filter: it hands ALL responses of the task to the judge at once (so the
+judge batches) and returns annotation JSON, which lm_eval writes to its samples file. Metrics read only that JSON.
+Everything a user can set comes from `--metadata` (see the task READMEs); the judge that was used is written into the
+task's metadata in lm_eval's results file.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import datasets
+from lm_eval.api.filter import Filter, FilterEnsemble
+from lm_eval.api.task import ConfigurableTask
+
+from harness import metrics
+from harness.annotate import Item, annotate
+from harness.annotation import dump_annotations, load_annotations
+from harness.annotators import judge_spec, open_annotator
+from harness.data import anah
+from harness.errors import HarnessError
+
+log = logging.getLogger(__name__)
+
+
+class Scored(float):
+    """A question's own value, as the samples file shows it, with the counts that aggregation needs behind it."""
+
+    counts: Any
+
+    def __new__(cls, value: float, counts: Any) -> Scored:
+        self = super().__new__(cls, value)
+        self.counts = counts
+        return self
+
+    def __getnewargs__(self) -> tuple[float, Any]:  # lm_eval sends these between processes
+        return float(self), self.counts
+
+
+def over_counts(aggregate: Callable[[Sequence[Any]], float]) -> Callable[[Iterable[Scored]], float]:
+    """An lm_eval aggregation from a function of counts."""
+
+    def aggregation(values: Iterable[Scored]) -> float:
+        return aggregate([value.counts for value in values])
+
+    return aggregation
+
+
+class _JudgeFilter(Filter):
+    def __init__(self, task: JudgedTask) -> None:
+        super().__init__()
+        self._task = task
+
+    def apply(self, resps: Iterable[list[str]], docs: list[dict[str, Any]]) -> list[str]:
+        return self._task.judge_responses([list(r) for r in resps], docs)
+
+
+class JudgedTask(ConfigurableTask):
+    """Base of the judged tasks. Subclasses say how to open the judge, how to judge, and what the metrics are."""
+
+    metrics: dict[str, tuple[Callable[[Sequence[Any]], float], bool]]
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        config = {key: value for key, value in config.items() if key != "class"}
+        config["metric_list"] = [
+            {"metric": name, "aggregation": over_counts(aggregate), "higher_is_better": better}
+            for name, (aggregate, better) in self.metrics.items()
+        ]
+        config["process_results"] = self._process
+        self._predict_only = False
+        super().__init__(config=config)
+        self._filters = [FilterEnsemble(name="annotation", filters=[lambda: _JudgeFilter(self)])]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The task's metadata: the YAML's, overridden by `--metadata`."""
+        return self.config.metadata
+
+    def override_metric(self, metric_name: str) -> None:
+        """lm_eval's --predict_only: generate and store, call no judge."""
+        super().override_metric(metric_name)
+        self._predict_only = True
+        self._filters = [FilterEnsemble(name="none", filters=[_FirstResponse])]
+
+    def build_all_requests(self, *args: Any, **kwargs: Any) -> None:
+        # The first thing lm_eval does with a chosen task: a missing judge must show before hours of generation.
+        if not self._predict_only:
+            self.settings["judge"] = self.open_judge()
+        super().build_all_requests(*args, **kwargs)
+
+    def open_judge(self) -> str:
+        """Open and check the judge; return the spec to record. Raises HarnessError when it cannot be used."""
+        raise NotImplementedError
+
+    def judge_responses(self, resps: list[list[str]], docs: list[dict[str, Any]]) -> list[str]:
+        """Annotation JSON for each question's responses (several with `repeats`)."""
+        raise NotImplementedError
+
+    def count(self, doc: dict[str, Any], annotations: str) -> Any:
+        """Counts of one question from its annotation JSON."""
+        raise NotImplementedError
+
+    def sample_values(self, counts: Any) -> dict[str, float]:
+        """What the samples file shows for one question."""
+        return {name: aggregate([counts]) for name, (aggregate, _) in self.metrics.items()}
+
+    def _process(self, doc: dict[str, Any], results: list[str]) -> dict[str, Scored]:
+        counts = self.count(doc, results[0])
+        return {name: Scored(value, counts) for name, value in self.sample_values(counts).items()}
+
+
+class _FirstResponse(Filter):
+    def apply(self, resps: Iterable[list[str]], docs: list[dict[str, Any]]) -> list[str]:
+        return [r[0] for r in resps]
+
+
+class AnahTask(JudgedTask):
+    """Sentence-level factuality on questions with reference documents (ANAH, and the small corpus)."""
+
+    metrics = metrics.METRICS
+
+    def open_judge(self) -> str:
+        spec = judge_spec(self.settings.get("judge"), self.settings.get("default_judge"))
+        self._annotator = open_annotator(spec, self.settings.get("judge_args"))
+        self._annotator.check()
+        return spec
+
+    def judge_responses(self, resps: list[list[str]], docs: list[dict[str, Any]]) -> list[str]:
+        items = [
+            Item(doc["question"], response, doc["document"], doc["language"], doc["topic"])
+            for doc, responses in zip(docs, resps, strict=True)
+            for response in responses
+        ]
+        empty = sum(not item.response.strip() for item in items)
+        if empty:
+            log.warning("%s: %d of %d responses are empty; they hold no sentence", self.task_name, empty, len(items))
+        style = self.settings.get("sentence_style", "anah")
+        annotations = annotate(items, self._annotator, style=style, total=len(items))
+        texts = [dump_annotations([next(annotations) for _ in responses]) for responses in resps]
+        next(annotations, None)  # lets the progress bar close
+        return texts
+
+    def count(self, doc: dict[str, Any], annotations: str) -> metrics.Counts:
+        return metrics.count(load_annotations(annotations))
+
+    def sample_values(self, counts: metrics.Counts) -> dict[str, float]:
+        own = metrics.factuality([counts])
+        fixed = {"factuality_ci95_low": own, "factuality_ci95_high": own}
+        return {
+            name: fixed[name] if name in fixed else aggregate([counts])
+            for name, (aggregate, _) in self.metrics.items()
+        }
+
+
+def _as_dataset(questions: list[anah.Question], part: str, what: str) -> dict[str, datasets.Dataset]:
+    if not questions:
+        raise HarnessError(f"{what}: no question left in the {part} split for the chosen language")
+    return {"test": datasets.Dataset.from_list([q.to_dict() for q in questions])}
+
+
+def anah_dataset(
+    data: str | None = None, language: str | None = None, split: str = "test", **_: Any
+) -> dict[str, datasets.Dataset]:
+    """lm_eval `custom_dataset`: the ANAH questions of a split.
+
+    data: a path, `mini`, or None for $HARNESS_ANAH_DATA and then the hub. language: `en`, `zh` or None for both.
+    """
+    topics = anah.MINI_TEST_TOPICS if data == "mini" else anah.TEST_TOPICS
+    questions = anah.split_questions(anah.load(data), split, topics=topics)
+    found = len({(q.language, q.topic) for q in questions})
+    if split == "test" and found < topics:
+        log.warning("the test split holds %d topics, not %d: %s is a small source", found, topics, data)
+    return _as_dataset(anah.only_language(questions, language), split, str(data or anah.HUB))
+
+
+def mini_dataset(language: str | None = None, split: str = "test", **_: Any) -> dict[str, datasets.Dataset]:
+    """lm_eval `custom_dataset`: the small corpus shipped with the harness."""
+    return anah_dataset("mini", language, split)

@@ -1,0 +1,161 @@
+"""Scores over annotations: pure functions of counts.
+
+`factuality` is the score of the Mask-DPO paper's tables: correct / (correct + incorrect) over all sentences of all
+responses that hold a checkable fact (micro average). Sentences with no fact and sentences the judge could not label
+count in neither. `score_reference` is what the ANAH reference code prints instead: 1 - hallucinated / all sentences.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.annotation import Annotation, Label
+
+BOOTSTRAP_RESAMPLES = 10_000
+BOOTSTRAP_SEED = 0
+NAN = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Sentence counts of one question: all its responses together."""
+
+    topic: str
+    responses: int
+    ok: int = 0
+    contradictory: int = 0
+    unverifiable: int = 0
+    nofact: int = 0
+    unparsed: int = 0
+
+    @property
+    def incorrect(self) -> int:
+        return self.contradictory + self.unverifiable
+
+    @property
+    def checkable(self) -> int:
+        return self.ok + self.incorrect
+
+    @property
+    def total(self) -> int:
+        return self.checkable + self.nofact + self.unparsed
+
+
+def count(annotations: Sequence[Annotation]) -> Counts:
+    """Counts over the annotations of one question (one, or N samples). The topic falls back to the question."""
+    if not annotations:
+        raise ValueError("no annotations to count")
+    labels = {label: sum(a.count(label) for a in annotations) for label in Label}
+    return Counts(
+        topic=annotations[0].topic or annotations[0].question,
+        responses=len(annotations),
+        ok=labels[Label.OK],
+        contradictory=labels[Label.CONTRADICTORY],
+        unverifiable=labels[Label.UNVERIFIABLE],
+        nofact=labels[Label.NOFACT],
+        unparsed=labels[Label.UNPARSED],
+    )
+
+
+def ratio(numerator: float, denominator: float) -> float:
+    """numerator / denominator, NaN when there is nothing to divide by (never a silent 0 or 1)."""
+    return numerator / denominator if denominator else NAN
+
+
+def factuality(rows: Sequence[Counts]) -> float:
+    """Micro average, the paper's: e.g. 461 / (461 + 476) = 0.4920."""
+    return ratio(sum(r.ok for r in rows), sum(r.checkable for r in rows))
+
+
+def factuality_macro(rows: Sequence[Counts]) -> float:
+    """Mean over questions of their own share; questions without a checkable sentence are left out."""
+    shares = [r.ok / r.checkable for r in rows if r.checkable]
+    return ratio(sum(shares), len(shares))
+
+
+def score_reference(rows: Sequence[Counts]) -> float:
+    """The reference code's score, 1 - hallucinated / total, with no-fact and unparsed sentences in `total`."""
+    return 1 - ratio(sum(r.incorrect for r in rows), sum(r.total for r in rows))
+
+
+def rate(field: str) -> Callable[[Sequence[Counts]], float]:
+    """Share of all sentences that carry the label named `field`."""
+
+    def share(rows: Sequence[Counts]) -> float:
+        return ratio(sum(getattr(r, field) for r in rows), sum(r.total for r in rows))
+
+    return share
+
+
+def sentences_per_response(rows: Sequence[Counts]) -> float:
+    return ratio(sum(r.total for r in rows), sum(r.responses for r in rows))
+
+
+def cluster_bootstrap(
+    clusters: Iterable[str],
+    numerators: Iterable[float],
+    denominators: Iterable[float],
+    *,
+    level: float = 0.95,
+    resamples: int = BOOTSTRAP_RESAMPLES,
+    seed: int = BOOTSTRAP_SEED,
+) -> tuple[float, float]:
+    """Percentile interval of sum(numerators) / sum(denominators), resampling whole clusters (topics).
+
+    Questions of one topic share a document and often an error, so they are drawn together. Deterministic for a seed
+    and independent of the order of the rows. Returns (NaN, NaN) when no cluster has a denominator.
+    """
+    sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for cluster, numerator, denominator in zip(clusters, numerators, denominators, strict=True):
+        sums[cluster][0] += numerator
+        sums[cluster][1] += denominator
+    if not any(d for _, d in sums.values()):
+        return NAN, NAN
+    table = np.array([sums[c] for c in sorted(sums)])
+    n = len(table)
+    rng = np.random.default_rng(seed)
+    ratios: list[np.ndarray] = []
+    chunk = max(1, 4_000_000 // n)
+    for start in range(0, resamples, chunk):
+        draws = rng.multinomial(n, np.full(n, 1 / n), size=min(chunk, resamples - start)) @ table
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratios.append(draws[:, 0] / draws[:, 1])
+    low, high = np.nanquantile(np.concatenate(ratios), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def factuality_ci95(rows: Sequence[Counts]) -> tuple[float, float]:
+    """95 % bootstrap interval of `factuality` over topics."""
+    return cluster_bootstrap([r.topic for r in rows], [r.ok for r in rows], [r.checkable for r in rows])
+
+
+METRICS: dict[str, tuple[Callable[[Sequence[Counts]], float], bool]] = {
+    "factuality": (factuality, True),
+    "factuality_macro": (factuality_macro, True),
+    "factuality_ci95_low": (lambda rows: factuality_ci95(rows)[0], True),
+    "factuality_ci95_high": (lambda rows: factuality_ci95(rows)[1], True),
+    "correct": (lambda rows: sum(r.ok for r in rows), True),
+    "incorrect": (lambda rows: sum(r.incorrect for r in rows), False),
+    "contradictory_rate": (rate("contradictory"), False),
+    "unverifiable_rate": (rate("unverifiable"), False),
+    "nofact_rate": (rate("nofact"), False),
+    "unparsed_rate": (rate("unparsed"), False),
+    "sentences_per_response": (sentences_per_response, True),
+    "score_reference": (score_reference, True),
+}
+"""Name -> (aggregation over the questions' counts, whether higher is better): the metrics of the ANAH tasks."""
+
+
+def summarise(rows: Sequence[Counts]) -> dict[str, float]:
+    """All metrics of the ANAH tasks over per-question counts."""
+    return {name: aggregate(rows) for name, (aggregate, _) in METRICS.items()}
+
+
+def is_missing(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
