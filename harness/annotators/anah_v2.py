@@ -53,6 +53,7 @@ class AnahV2Annotator(DialogueAnnotator):
         prompt_file: str | Path | None = None,
         any_checksum: bool = False,
         max_tokens: int = 1024,
+        guided: bool = False,
         window: int = 4096,
     ) -> None:
         """prompt_file: a local copy of the upstream prompt file (else $HARNESS_ANAH_V2_PROMPTS, else downloaded once).
@@ -62,6 +63,7 @@ class AnahV2Annotator(DialogueAnnotator):
         super().__init__(
             engine,
             max_tokens=max_tokens,
+            guided=guided,
             window=window,
             prompts=_Prompts(load_prompts(prompt_file, any_checksum=any_checksum)),
         )

@@ -2,8 +2,9 @@
 
 Turn 1: does the sentence hold a checkable fact? Turn 2: which passages of the reference bear on it? Turn 3: supported,
 contradictory or unverifiable? All sentences go through a turn together, so an engine always has a full batch. The
-reference document opens the conversation: all sentences of all answers about it share that prefix, and an engine with
-prefix caching reads it once.
+reference document opens the conversation and the instructions for all three steps follow it: everything but the
+question and the sentence is a prefix that all sentences about the document share, which an engine with prefix caching
+reads once.
 """
 
 from __future__ import annotations
@@ -19,6 +20,14 @@ from harness.engines import CachedEngine, Message, Reply, Sampling
 from harness.errors import HarnessError
 from harness.prompts import prompt
 
+CHOICES = {
+    "1_fact": {"en": ("<Facts Present>", "<No Facts>"), "zh": ("<有事实>", "<无事实>")},
+    "3_type": {
+        "en": ("<No Hallucination>", "<Contradictory>", "<Unverifiable>"),
+        "zh": ("<无幻觉>", "<矛盾>", "<无法验证>"),
+    },
+}
+"""The allowed answers of the turns that end in a label."""
 _ECHO = 200  # characters of an answer kept in an error
 
 
@@ -31,7 +40,7 @@ class Prompts(Protocol):
 
 
 class OwnPrompts:
-    """The prompts of `harness/prompts/dialogue_*`; the document stands first, in turn 1."""
+    """The prompts of `harness/prompts/dialogue_*`: document and instructions first, question and sentence last."""
 
     def fact(self, claim: Claim) -> str:
         return prompt(f"dialogue_{claim.language}_1_fact").format(
@@ -39,10 +48,10 @@ class OwnPrompts:
         )
 
     def reference(self, claim: Claim) -> str:
-        return prompt(f"dialogue_{claim.language}_2_reference").format(sentence=claim.sentence)
+        return prompt(f"dialogue_{claim.language}_2_reference")
 
     def type(self, claim: Claim, reference: str) -> str:
-        return prompt(f"dialogue_{claim.language}_3_type").format(sentence=claim.sentence, reference=reference)
+        return prompt(f"dialogue_{claim.language}_3_type").format(sentence=claim.sentence)
 
 
 def squeeze(answer: str) -> str:
@@ -97,13 +106,23 @@ class DialogueAnnotator:
     name = "dialogue"
 
     def __init__(
-        self, engine: CachedEngine, *, max_tokens: int = 256, window: int = 4096, prompts: Prompts | None = None
+        self,
+        engine: CachedEngine,
+        *,
+        max_tokens: int = 256,
+        guided: bool = False,
+        window: int = 4096,
+        prompts: Prompts | None = None,
     ) -> None:
-        """max_tokens: limit of the quoted passages (the labels need a dozen). window: sentences a batch of turns."""
+        """max_tokens: limit of the quoted passages (the labels need a dozen). window: sentences a batch of turns.
+
+        guided: constrain turns 1 and 3 to the allowed answers (vLLM, its server, and transformers can), so that a small
+        judge always parses; a model that knows the protocol does not need it.
+        """
         self.engine = engine
         self.window = window
+        self.guided = guided
         self._passages = Sampling(max_tokens=max_tokens)
-        self._short = Sampling(max_tokens=24)
         self._prompts = prompts or OwnPrompts()
 
     @property
@@ -145,20 +164,24 @@ class DialogueAnnotator:
         cases = {
             i: _Case(claim, [{"role": "user", "content": self._prompts.fact(claim)}]) for i, claim in enumerate(claims)
         }
-        cases = self._turn(cases, "1_fact", self._short, parse_fact, after_fact, settle)
+        cases = self._turn(cases, "1_fact", parse_fact, after_fact, settle)
         for case in cases.values():
             case.messages.append({"role": "user", "content": self._prompts.reference(case.claim)})
-        cases = self._turn(cases, "2_reference", self._passages, parse_reference, after_reference, settle)
+        cases = self._turn(cases, "2_reference", parse_reference, after_reference, settle)
         for case in cases.values():
             case.messages.append({"role": "user", "content": self._prompts.type(case.claim, case.answer)})
-        self._turn(cases, "3_type", self._short, parse_type, after_type, settle)
+        self._turn(cases, "3_type", parse_type, after_type, settle)
         return [results[i] for i in range(len(claims))]
+
+    def _sampling(self, turn: str, language: str) -> Sampling:
+        if turn not in CHOICES:
+            return self._passages
+        return Sampling(max_tokens=24, choices=CHOICES[turn][language] if self.guided else ())
 
     def _turn(
         self,
         cases: dict[int, _Case],
         turn: str,
-        sampling: Sampling,
         parse: Callable[[str], Any],
         after: Callable[[int, _Case, Any], bool],
         settle: Callable[[int, Judgement], None],
@@ -193,11 +216,13 @@ class DialogueAnnotator:
             asked = again if last else cases
             order = list(asked.items())
             again = {}
-            if order:
+            # Constrained answers differ by language, so each language is a batch of its own.
+            for language in sorted({case.claim.language for _, case in order}):
+                part = [(i, case) for i, case in order if case.claim.language == language]
                 self.engine.complete(
-                    [case.messages for _, case in order],
-                    sampling,
-                    lambda i, reply, order=order, last=last: take(*order[i], reply, last),  # type: ignore[misc]
+                    [case.messages for _, case in part],
+                    self._sampling(turn, language),
+                    lambda i, reply, part=part, last=last: take(*part[i], reply, last),  # type: ignore[misc]
                 )
         # Replies come in any order; keep the claims' own, so that what is asked next stays grouped by document.
         return {index: going_on[index] for index in sorted(going_on)}

@@ -23,7 +23,7 @@ from harness.sentences import LANGUAGES
 HUB = "opencompass/anah"
 TEST_TOPICS = 59
 QUESTIONS_PER_TOPIC = 3
-MINI_TEST_TOPICS = 40
+MINI_TEST_TOPICS = {"en": 28, "zh": 14}
 _SALT = "factuality-harness anah test split v1"
 
 
@@ -41,13 +41,11 @@ class Question:
 
 
 def load(source: str | Path | None = None) -> list[Question]:
-    """All questions of a source: `mini`, a file, a folder, or None for $HARNESS_ANAH_DATA and then the hub.
+    """All questions of a source: a file, a folder, or None for $HARNESS_ANAH_DATA and then the hub.
 
     Raises HarnessError naming file and row for a row that has no document, no question, or another language, and when
     the hub cannot be reached.
     """
-    if source == "mini":
-        return [q for language in LANGUAGES for q in _read(Path(str(files(__package__) / "mini" / f"{language}.jsonl")))]
     source = source or os.environ.get("HARNESS_ANAH_DATA")
     folder = Path(source) if source else _hub_folder()
     if folder.is_dir():
@@ -60,6 +58,17 @@ def load(source: str | Path | None = None) -> list[Question]:
     if not questions:
         raise HarnessError(f"{folder}: no questions in it")
     return questions
+
+
+def load_mini(part: str = "test") -> list[Question]:
+    """A split of the small corpus shipped here: 28 English and 14 Chinese topics for `test`, the rest for `train`."""
+    return [
+        question
+        for language, topics in MINI_TEST_TOPICS.items()
+        for question in split_questions(
+            _read(Path(str(files(__package__) / "mini" / f"{language}.jsonl"))), part, topics=topics
+        )
+    ]
 
 
 def _hub_folder() -> Path:

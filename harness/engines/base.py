@@ -13,13 +13,16 @@ Conversation = Sequence[Message]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to decode. temperature 0 is greedy. `seed` tells repeated samples of one prompt apart (and is in the cache key)."""
+    """How to decode. temperature 0 is greedy. `seed` tells repeated samples of one prompt apart (and is in the cache key).
+    choices: when not empty, the answer is constrained to be one of them word for word.
+    """
 
     max_tokens: int = 256
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
     seed: int = 0
+    choices: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

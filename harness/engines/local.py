@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,10 @@ class VLLMEngine:
     def stream(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Batch]:
         llm = self._load()
         from vllm import SamplingParams
+        from vllm.sampling_params import StructuredOutputsParams
 
         params = SamplingParams(
+            structured_outputs=StructuredOutputsParams(choice=list(sampling.choices)) if sampling.choices else None,
             max_tokens=sampling.max_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -153,9 +155,23 @@ class TransformersEngine:
                 "top_p": sampling.top_p,
                 "top_k": sampling.top_k,
             }
+        if sampling.choices:
+            options["prefix_allowed_tokens_fn"] = self._only(sampling.choices, inputs["input_ids"].shape[1])
         with torch.inference_mode():
             output = self._model.generate(
                 **inputs.to(self._model.device), pad_token_id=self._tokenizer.pad_token_id, **options
             )
         texts = self._tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         return [Reply(text) for text in texts]
+
+    def _only(self, choices: Sequence[str], prompt_length: int) -> Callable[[int, Any], list[int]]:
+        """For generate: the tokens that may follow, so that the answer becomes one of `choices`."""
+        end = self._tokenizer.eos_token_id
+        paths = [self._tokenizer(c, add_special_tokens=False)["input_ids"] + [end] for c in choices]
+
+        def allowed(_: int, ids: Any) -> list[int]:
+            said = ids[prompt_length:].tolist()
+            following = {path[len(said)] for path in paths if len(path) > len(said) and path[: len(said)] == said}
+            return sorted(following) or [end]
+
+        return allowed

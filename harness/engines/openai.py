@@ -111,6 +111,8 @@ class OpenAIEngine:
         extra = dict(self._extra)
         if sampling.top_k:
             extra["top_k"] = sampling.top_k
+        if sampling.choices:
+            extra["structured_outputs"] = {"choice": list(sampling.choices)}  # vLLM's extension
         try:
             answer = self._client.chat.completions.create(
                 model=self.model,

@@ -12,10 +12,8 @@ from harness.errors import HarnessError
 
 
 def tasks_folder() -> Path:
-    """The folder of task YAML files: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "_tasks"
-    return installed if installed.is_dir() else package.parent / "tasks"
+    """The folder of task YAML files: beside the package, in a checkout and in an installation alike."""
+    return Path(__file__).resolve().parents[2] / "tasks"
 
 
 def register(manager: ModuleType) -> None:
@@ -40,6 +38,7 @@ def register(manager: ModuleType) -> None:
 
     manager.TaskManager.__init__ = init
 
+    import lm_eval.models  # noqa: F401  (lm_eval registers its own models only while the registry is empty)
     from lm_eval.api.registry import model_registry
 
     if "replay" not in model_registry:

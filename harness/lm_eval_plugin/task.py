@@ -69,7 +69,7 @@ class JudgedTask(ConfigurableTask):
             {"metric": name, "aggregation": over_counts(aggregate), "higher_is_better": better}
             for name, (aggregate, better) in self.metrics.items()
         ]
-        config["process_results"] = self._process
+        config["process_results"] = _in_the_class
         self._predict_only = False
         super().__init__(config=config)
         self._filters = [FilterEnsemble(name="annotation", filters=[lambda: _JudgeFilter(self)])]
@@ -107,9 +107,18 @@ class JudgedTask(ConfigurableTask):
         """What the samples file shows for one question."""
         return {name: aggregate([counts]) for name, (aggregate, _) in self.metrics.items()}
 
-    def _process(self, doc: dict[str, Any], results: list[str]) -> dict[str, Scored]:
+    def process_results(self, doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
+        """Per-question metric values from the filter's annotation JSON."""
+        if self._predict_only:
+            return super().process_results(doc, results)
         counts = self.count(doc, results[0])
         return {name: Scored(value, counts) for name, value in self.sample_values(counts).items()}
+
+
+def _in_the_class(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
+    """Tells ConfigurableTask that the metrics are the task's own. It cannot be the bound method: lm_eval copies the
+    config, and would copy the judge with it."""
+    raise NotImplementedError
 
 
 class _FirstResponse(Filter):
@@ -155,10 +164,11 @@ class AnahTask(JudgedTask):
         }
 
 
-def _as_dataset(questions: list[anah.Question], part: str, what: str) -> dict[str, datasets.Dataset]:
-    if not questions:
-        raise HarnessError(f"{what}: no question left in the {part} split for the chosen language")
-    return {"test": datasets.Dataset.from_list([q.to_dict() for q in questions])}
+def _as_dataset(questions: list[anah.Question], language: str | None) -> dict[str, datasets.Dataset]:
+    chosen = anah.only_language(questions, language)
+    if not chosen:
+        raise HarnessError(f"no question in language {language!r} among {len(questions)}")
+    return {"test": datasets.Dataset.from_list([q.to_dict() for q in chosen])}
 
 
 def anah_dataset(
@@ -166,16 +176,15 @@ def anah_dataset(
 ) -> dict[str, datasets.Dataset]:
     """lm_eval `custom_dataset`: the ANAH questions of a split.
 
-    data: a path, `mini`, or None for $HARNESS_ANAH_DATA and then the hub. language: `en`, `zh` or None for both.
+    data: a path, or None for $HARNESS_ANAH_DATA and then the hub. language: `en`, `zh` or None for both.
     """
-    topics = anah.MINI_TEST_TOPICS if data == "mini" else anah.TEST_TOPICS
-    questions = anah.split_questions(anah.load(data), split, topics=topics)
+    questions = anah.split_questions(anah.load(data), split)
     found = len({(q.language, q.topic) for q in questions})
-    if split == "test" and found < topics:
-        log.warning("the test split holds %d topics, not %d: %s is a small source", found, topics, data)
-    return _as_dataset(anah.only_language(questions, language), split, str(data or anah.HUB))
+    if split == "test" and found < anah.TEST_TOPICS:
+        log.warning("%s is a small source: its test split holds %d topics, not %d", data, found, anah.TEST_TOPICS)
+    return _as_dataset(questions, language)
 
 
 def mini_dataset(language: str | None = None, split: str = "test", **_: Any) -> dict[str, datasets.Dataset]:
     """lm_eval `custom_dataset`: the small corpus shipped with the harness."""
-    return anah_dataset("mini", language, split)
+    return _as_dataset(anah.load_mini(split), language)

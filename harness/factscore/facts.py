@@ -1,0 +1,205 @@
+"""Atomic facts of sentences, by a language model and a few demonstrations.
+
+A sentence is shown after eight demonstrations: the first seven of the list, always the same, and the one of
+the others nearest by BM25. They are chat turns (sentence as user, facts as assistant), not one long user
+message: an instruct model continues its own turns in their format, where after a single message it tends to
+add a preamble and remarks, and the seven fixed turns are a prefix all calls share, which an engine with
+prefix caching reads once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from harness.annotators.base import Progress
+from harness.engines import CachedEngine, Message, Reply, Sampling
+from harness.errors import HarnessError
+from harness.factscore.retrieval import BM25Index
+from harness.jsonl import open_text, read_jsonl
+from harness.prompts import prompt
+from harness.sentences import LANGUAGES
+
+FIXED = 7
+MAX_TOKENS = 512
+_ECHO = 200  # characters of an answer kept in an error
+_BULLET = re.compile(r"^\s*(?:[-*•–—・]|\(?\d{1,2}[.)、])\s*(?P<fact>\S.*?)\s*$")
+_NONE = re.compile(
+    r"^\W*(?:no\s+(?:atomic\s+|checkable\s+)?facts?|无事实|没有事实|无可核查的?事实)\W*$", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """A sentence taken apart; no facts where it states nothing that could be checked."""
+
+    sentence: str
+    facts: tuple[str, ...]
+
+
+class Demonstrations:
+    """Demonstrations that give each sentence its own: the first seven, then the nearest of the others."""
+
+    def __init__(self, examples: Sequence[Demonstration], fixed: int = FIXED) -> None:
+        self.examples = tuple(examples)
+        self._fixed = self.examples[:fixed]
+        self._others = self.examples[fixed:]
+        self._index = BM25Index([d.sentence for d in self._others])
+        self.choose = lru_cache(maxsize=4096)(self._choose)
+
+    def _choose(self, sentence: str) -> tuple[Demonstration, ...]:
+        """The demonstrations for `sentence`, in the order they are shown."""
+        return self._fixed + tuple(self._others[i] for i in self._index.best(sentence, 1))
+
+
+def load_demonstrations(path: str | Path) -> Demonstrations:
+    """Demonstrations from FActScore's format (a JSON object, sentence -> facts) or JSONL `sentence`, `facts`.
+
+    Order is kept: the first seven are the fixed ones. Raises HarnessError for anything else.
+    """
+    path = Path(path)
+    try:
+        with open_text(path) as text:
+            whole: Any = json.load(text)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        whole = None  # more than one JSON value: lines
+    if isinstance(whole, dict) and not set(whole) <= {"sentence", "facts"}:
+        rows = [(f"{path}, entry {i}", s, facts) for i, (s, facts) in enumerate(whole.items(), 1)]
+    else:
+        rows = [
+            (f"{path}, row {number}", row["sentence"], row["facts"])
+            for number, row in read_jsonl(path, ["sentence", "facts"])
+        ]
+    if not rows:
+        raise HarnessError(f"{path}: no demonstrations in it")
+    for where, sentence, facts in rows:
+        if (
+            not isinstance(sentence, str)
+            or not isinstance(facts, list)
+            or not all(isinstance(f, str) for f in facts)
+        ):
+            raise HarnessError(f"{where}: expected a sentence and a list of facts (texts)")
+    return Demonstrations([Demonstration(sentence, tuple(facts)) for _, sentence, facts in rows])
+
+
+@lru_cache
+def own_demonstrations(language: str) -> Demonstrations:
+    """The demonstrations shipped here, for `en` or `zh`. Raises HarnessError for another language."""
+    if language not in LANGUAGES:
+        raise HarnessError(f"language {language!r} is not supported; use one of: {', '.join(LANGUAGES)}")
+    with as_file(files("harness.prompts") / f"factscore_demos_{language}.jsonl") as path:
+        return load_demonstrations(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """The facts of one sentence: () when it states none; None when the answer is no use (why: `detail`)."""
+
+    facts: tuple[str, ...] | None
+    detail: str = ""
+
+
+def parse_facts(answer: str) -> tuple[str, ...] | None:
+    """The facts in the lines that begin with a dash, bullet or number, each once; () for "No facts"; None:
+    neither.
+
+    Lines of other kinds (a preamble, a remark) are passed over.
+    """
+    lines = [m["fact"] for line in answer.splitlines() if (m := _BULLET.match(line))]
+    facts = [f for f in lines if re.search(r"\w", f) and not _NONE.match(f)]
+    if facts:
+        return tuple(dict.fromkeys(facts))
+    return () if any(_NONE.match(text) for text in (*lines, *answer.splitlines())) else None
+
+
+class FactExtractor:
+    """Takes sentences apart with a model. All sentences are asked together."""
+
+    def __init__(
+        self,
+        engine: CachedEngine,
+        demonstrations: Demonstrations | None = None,
+        *,
+        max_tokens: int = MAX_TOKENS,
+    ) -> None:
+        """demonstrations: for all languages; by default those shipped here for each sentence's language."""
+        self.engine = engine
+        self.sampling = Sampling(max_tokens=max_tokens)
+        self._demonstrations = demonstrations
+
+    def check(self) -> None:
+        self.engine.engine.check()
+
+    def conversation(self, sentence: str, language: str) -> list[Message]:
+        """What the model is asked about `sentence`.
+
+        The instruction stands in the first user turn: some chat templates have no system role.
+        """
+        demonstrations = self._demonstrations or own_demonstrations(language)
+        if language not in LANGUAGES:
+            raise HarnessError(f"language {language!r} is not supported; use one of: {', '.join(LANGUAGES)}")
+        messages: list[Message] = []
+
+        def ask(text: str) -> None:
+            name = f"factscore_{language}_facts" + ("_next" if messages else "")
+            messages.append({"role": "user", "content": prompt(name).format(sentence=text)})
+
+        for demonstration in demonstrations.choose(sentence):
+            ask(demonstration.sentence)
+            lines = [f"- {fact}" for fact in demonstration.facts] or [prompt(f"factscore_{language}_none")]
+            messages.append({"role": "assistant", "content": "\n".join(lines)})
+        ask(sentence)
+        return messages
+
+    def reminder(self, sentence: str, language: str, answer: str) -> list[Message]:
+        """The conversation after an answer without facts: the same request would bring the same words."""
+        return [
+            *self.conversation(sentence, language),
+            {"role": "assistant", "content": answer},
+            {"role": "user", "content": prompt(f"factscore_{language}_facts_again")},
+        ]
+
+    def extract(
+        self, sentences: Sequence[tuple[str, str]], progress: Progress | None = None
+    ) -> list[Extraction]:
+        """One Extraction for each `(sentence, language)`, in order.
+
+        An answer without a fact line is asked for once more with a reminder; if that has none either, or the
+        engine refuses the request, the extraction holds None and the reason. Raises EngineError when the
+        engine fails as a whole.
+        """
+        results: dict[int, Extraction] = {}
+        again: dict[int, list[Message]] = {}
+
+        def settle(index: int, extraction: Extraction) -> None:
+            results[index] = extraction
+            if progress is not None:
+                progress(1)
+
+        def take(index: int, reply: Reply, last: bool) -> None:
+            if reply.text is None:
+                settle(index, Extraction(None, reply.error))
+            elif (facts := parse_facts(reply.text)) is not None:
+                settle(index, Extraction(facts))
+            elif last:
+                settle(index, Extraction(None, f"no fact in the answer: {reply.text[:_ECHO]!r}"))
+            else:
+                again[index] = self.reminder(*sentences[index], reply.text)
+
+        first = [self.conversation(text, language) for text, language in sentences]
+        self._ask(dict(enumerate(first)), lambda i, reply: take(i, reply, False))
+        self._ask(dict(sorted(again.items())), lambda i, reply: take(i, reply, True))
+        return [results[i] for i in range(len(sentences))]
+
+    def _ask(self, conversations: dict[int, list[Message]], take: Callable[[int, Reply], None]) -> None:
+        if conversations:
+            order = list(conversations)
+            self.engine.complete(
+                list(conversations.values()), self.sampling, lambda i, reply: take(order[i], reply)
+            )

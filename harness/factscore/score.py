@@ -1,0 +1,194 @@
+"""FActScore from counts: pure functions.
+
+A response that states no fact (it abstains, or nothing in it could be checked) has no score. Of every other
+one the share of supported facts is taken, times a penalty for short answers, and `score` is the mean over
+these responses (macro average). Source: Min et al., EMNLP 2023, and section 4 of the reference facts for the
+penalty.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from harness.annotation import Annotation, Label
+from harness.data.biographies import LabelledBiography
+from harness.errors import HarnessError
+from harness.metrics import NAN, cluster_bootstrap, ratio
+
+GAMMA = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class FactCounts:
+    """Facts of one response.
+
+    responded: it does not abstain. supported, unsupported: verdicts; irrelevant: the human label IR, which
+    counts as a fact that is not supported; unparsed: facts without a verdict, in no share. undecided: facts
+    whose answer held neither true nor false, with or without a verdict. unparsed_sentences: sentences no fact
+    could be read for. skipped: the topic has no page, the response counts nowhere.
+    """
+
+    topic: str
+    responded: bool
+    supported: int = 0
+    unsupported: int = 0
+    irrelevant: int = 0
+    unparsed: int = 0
+    undecided: int = 0
+    sentences: int = 0
+    unparsed_sentences: int = 0
+    skipped: bool = False
+
+    @property
+    def facts(self) -> int:
+        return self.judged + self.unparsed
+
+    @property
+    def judged(self) -> int:
+        return self.supported + self.unsupported + self.irrelevant
+
+    @property
+    def precision(self) -> float:
+        """Share of the judged facts that is supported; NaN where none is judged."""
+        return ratio(self.supported, self.judged)
+
+
+def penalty(facts: int, gamma: float = GAMMA) -> float:
+    """1 for more than `gamma` facts, else exp(1 - gamma / facts). gamma <= 0: no penalty; no facts: 0."""
+    if gamma <= 0 or facts > gamma:
+        return 1.0
+    return math.exp(1 - gamma / facts) if facts else 0.0
+
+
+def response_score(row: FactCounts, gamma: float = GAMMA) -> float:
+    """Precision times penalty of one response; NaN where no fact of it is judged.
+
+    The penalty is for what the response says, so facts that the judge gave no verdict on count in it.
+    """
+    return row.precision * penalty(row.facts, gamma)
+
+
+def _counted(rows: Iterable[FactCounts]) -> list[FactCounts]:
+    return [r for r in rows if not r.skipped]
+
+
+def _scored(rows: Iterable[FactCounts]) -> list[FactCounts]:
+    return [r for r in rows if r.responded and r.judged and not r.skipped]
+
+
+def _with_facts(rows: Iterable[FactCounts]) -> list[FactCounts]:
+    return [r for r in rows if r.responded and r.facts and not r.skipped]
+
+
+def score(rows: Sequence[FactCounts], gamma: float = GAMMA) -> float:
+    """Mean of `response_score` over the responses with judged facts; NaN without any."""
+    scored = _scored(rows)
+    return ratio(math.fsum(response_score(r, gamma) for r in scored), len(scored))
+
+
+def init_score(rows: Sequence[FactCounts]) -> float:
+    """The score without the penalty."""
+    return score(rows, gamma=0)
+
+
+def respond_ratio(rows: Sequence[FactCounts]) -> float:
+    """Share of the responses that state a fact."""
+    return ratio(len(_with_facts(rows)), len(_counted(rows)))
+
+
+def num_facts_per_response(rows: Sequence[FactCounts]) -> float:
+    """Mean number of facts of the responses that state one."""
+    told = _with_facts(rows)
+    return ratio(sum(r.facts for r in told), len(told))
+
+
+def score_ci95(rows: Sequence[FactCounts], gamma: float = GAMMA) -> tuple[float, float]:
+    """95 % bootstrap interval of `score` over topics (see `harness.metrics.cluster_bootstrap`)."""
+    scored = _scored(rows)
+    if not scored:
+        return NAN, NAN
+    return cluster_bootstrap(
+        [r.topic for r in scored], [response_score(r, gamma) for r in scored], [1.0] * len(scored)
+    )
+
+
+def _total(pick: Callable[[FactCounts], int | bool]) -> Callable[[Sequence[FactCounts]], float]:
+    return lambda rows: sum(int(pick(r)) for r in _counted(rows))
+
+
+METRICS: dict[str, tuple[Callable[[Sequence[FactCounts]], float], bool]] = {
+    "score": (score, True),
+    "init_score": (init_score, True),
+    "respond_ratio": (respond_ratio, True),
+    "num_facts_per_response": (num_facts_per_response, True),
+    "score_ci95_low": (lambda rows: score_ci95(rows)[0], True),
+    "score_ci95_high": (lambda rows: score_ci95(rows)[1], True),
+    "responses": (_total(lambda r: True), True),
+    "abstained": (_total(lambda r: not r.responded), False),
+    "without_facts": (_total(lambda r: r.responded and not r.facts), False),
+    "facts": (_total(lambda r: r.facts), True),
+    "supported": (_total(lambda r: r.supported), True),
+    "unsupported": (_total(lambda r: r.unsupported + r.irrelevant), False),
+    "unparsed_facts": (_total(lambda r: r.unparsed), False),
+    "undecided_facts": (_total(lambda r: r.undecided), False),
+    "sentences": (_total(lambda r: r.sentences), True),
+    "unparsed_sentences": (_total(lambda r: r.unparsed_sentences), False),
+    "skipped": (lambda rows: sum(r.skipped for r in rows), False),
+}
+"""Name -> (aggregation over the responses' counts with gamma 10, whether higher is better)."""
+
+
+def summarise(rows: Sequence[FactCounts], gamma: float = GAMMA) -> dict[str, float]:
+    """All metrics, and the gamma they were computed with.
+
+    `score`, `init_score`, `respond_ratio` and `num_facts_per_response` are FActScore's own names; the rest
+    are totals and the interval of `score`.
+    """
+    values = {name: aggregate(rows) for name, (aggregate, _) in METRICS.items()}
+    values["score"] = score(rows, gamma)
+    values["score_ci95_low"], values["score_ci95_high"] = score_ci95(rows, gamma)
+    return {**values, "gamma": gamma}
+
+
+def counts_of_labels(row: LabelledBiography) -> FactCounts:
+    """Counts of a human-labelled answer: S is supported; NS, and IR too, are facts that are not."""
+    labels = [f.label for f in row.facts]
+    return FactCounts(
+        topic=row.topic,
+        responded=row.sentences is not None,
+        supported=labels.count("S"),
+        unsupported=labels.count("NS"),
+        irrelevant=labels.count("IR"),
+        sentences=len(row.sentences or ()),
+    )
+
+
+def counts_of_annotation(annotation: Annotation) -> FactCounts:
+    """Counts of an annotation that a FactScorer made: it reads `extra["facts"]` and the labels, and nothing
+    else.
+
+    Raises HarnessError for an annotation of another kind.
+    """
+    try:
+        facts = [fact for of_sentence in annotation.extra["facts"] for fact in of_sentence]
+        return FactCounts(
+            topic=annotation.topic or annotation.question,
+            responded=not annotation.extra["abstained"],
+            supported=sum(f["supported"] is True for f in facts),
+            unsupported=sum(f["supported"] is False for f in facts),
+            unparsed=sum(f["supported"] is None for f in facts),
+            undecided=sum(f.get("undecided", False) for f in facts),
+            sentences=len(annotation.sentences),
+            unparsed_sentences=sum(
+                j.label is Label.UNPARSED and not of_sentence
+                for j, of_sentence in zip(annotation.judgements, annotation.extra["facts"], strict=True)
+            ),
+            skipped=bool(annotation.extra.get("skipped", False)),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise HarnessError(
+            f"the annotation of {annotation.topic or annotation.question!r} holds no atomic facts "
+            f"({type(error).__name__}: {error}); it was not made by a FActScore judge"
+        ) from error

@@ -1,0 +1,160 @@
+"""Is a fact supported by the retrieved passages? By a model asked "True or False?", or by a sentence
+annotator.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from harness.annotation import Label
+from harness.annotators.base import Annotator, Claim, Progress
+from harness.engines import CachedEngine, Message, Reply, Sampling
+from harness.factscore.knowledge import Passage
+from harness.prompts import prompt
+
+MAX_TOKENS = 32
+_ECHO = 200  # characters of an answer kept in a verdict
+_DENIAL = {"not", "cannot", "unknown", "information"}
+_DENIAL_ZH = ("不", "没有", "未", "无法", "信息")
+# Chinese answers in place of the two words asked for; the negative forms contain the positive one and go
+# first.
+_CHINESE_WORDS = ((re.compile("不正确|不是真的|错误"), "false"), (re.compile("正确"), "true"))
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A fact to verify. passages: best first."""
+
+    topic: str
+    question: str
+    fact: str
+    language: str
+    passages: tuple[Passage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """supported: None when there is no usable answer; `detail` then says why.
+
+    undecided: the answer held neither true nor false. checkable: False when an annotator sees no fact in the
+    text.
+    """
+
+    supported: bool | None
+    undecided: bool = False
+    checkable: bool = True
+    detail: str = ""
+
+
+class Verifier(Protocol):
+    """Facts in, verdicts out."""
+
+    @property
+    def spec(self) -> str:
+        """The string that names it in results."""
+
+    def check(self) -> None:
+        """Raise HarnessError now if it cannot work, before any generation is spent."""
+
+    def verify(self, queries: Sequence[Query], progress: Progress | None = None) -> list[Verdict]:
+        """One verdict a query, in order. Raises EngineError when its engine fails as a whole."""
+
+
+def parse_verdict(answer: str, language: str = "en", *, strict: bool = False) -> Verdict:
+    """Read an answer as FActScore does where it has no logits.
+
+    One of true/false decides; of both, the one that comes last; with neither the fact counts as supported,
+    unless the answer has a word of {not, cannot, unknown, information}, and the verdict is marked undecided.
+    strict: with neither there is no verdict (supported None). For `zh`, 正确 and 错误 are read as true and
+    false, and the words of denial are 不, 没有, 未, 无法, 信息.
+    """
+    text = answer.lower()
+    if language == "zh":
+        for word, meaning in _CHINESE_WORDS:
+            text = word.sub(meaning, text)
+    true, false = text.rfind("true"), text.rfind("false")
+    if true != false:  # -1 is "absent", so they are equal only when both are
+        return Verdict(true > false)
+    if strict:
+        return Verdict(None, undecided=True, detail=f"neither true nor false: {answer[:_ECHO]!r}")
+    denied = not _DENIAL.isdisjoint(text.translate(_PUNCTUATION).split())
+    denied = denied or (language == "zh" and any(word in text for word in _DENIAL_ZH))
+    return Verdict(not denied, undecided=True, detail=f"neither true nor false: {answer[:_ECHO]!r}")
+
+
+class ModelVerifier:
+    """Asks a model about every fact, decoding greedily.
+
+    The passages open the prompt, so facts with the same passages share it as their prefix; as in FActScore
+    they stand in reverse, the best one last and next to the fact.
+    """
+
+    def __init__(self, engine: CachedEngine, *, strict: bool = False, max_tokens: int = MAX_TOKENS) -> None:
+        """strict: an answer with neither true nor false gives no verdict (see `parse_verdict`)."""
+        self.engine = engine
+        self.sampling = Sampling(max_tokens=max_tokens)
+        self.strict = strict
+
+    @property
+    def spec(self) -> str:
+        return f"factscore@{self.engine.engine.identity}"
+
+    def check(self) -> None:
+        self.engine.engine.check()
+
+    def conversation(self, query: Query) -> list[Message]:
+        """What the model is asked about one fact."""
+        passage = prompt(f"factscore_{query.language}_passage")
+        shown = "\n\n".join(passage.format(title=p.title, text=p.text) for p in reversed(query.passages))
+        text = prompt(f"factscore_{query.language}_verify").format(
+            passages=shown, topic=query.topic, fact=query.fact
+        )
+        return [{"role": "user", "content": text}]
+
+    def verify(self, queries: Sequence[Query], progress: Progress | None = None) -> list[Verdict]:
+        def take(index: int, reply: Reply) -> None:
+            if progress is not None:
+                progress(1)
+
+        replies = self.engine.complete([self.conversation(q) for q in queries], self.sampling, take)
+        return [self._read(q, reply) for q, reply in zip(queries, replies, strict=True)]
+
+    def _read(self, query: Query, reply: Reply) -> Verdict:
+        if reply.text is None:
+            return Verdict(None, detail=reply.error)
+        return parse_verdict(reply.text, query.language, strict=self.strict)
+
+
+class AnnotatorVerifier:
+    """Any sentence annotator as verifier: the fact is the sentence, the retrieved passages are the document.
+
+    Supported if and only if the label is `ok`; `unparsed` gives no verdict, `nofact` one marked as not
+    checkable.
+    """
+
+    def __init__(self, annotator: Annotator) -> None:
+        self.annotator = annotator
+        self.spec = annotator.spec
+
+    def check(self) -> None:
+        self.annotator.check()
+
+    def verify(self, queries: Sequence[Query], progress: Progress | None = None) -> list[Verdict]:
+        claims = [
+            Claim(q.question, q.fact, "\n\n".join(p.text for p in q.passages), q.language) for q in queries
+        ]
+        verdicts = []
+        for start in range(0, len(claims), self.annotator.window):
+            part = claims[start : start + self.annotator.window]
+            for judgement in self.annotator.judge(part, progress):
+                label = judgement.label
+                supported = None if label is Label.UNPARSED else label is Label.OK
+                verdicts.append(
+                    Verdict(supported, checkable=label is not Label.NOFACT, detail=judgement.detail)
+                )
+        return verdicts
