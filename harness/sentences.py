@@ -53,7 +53,8 @@ def split(
     """Split `text` into sentences whose spans slice it exactly.
 
     Between, before and after the sentences there is only white space. keep_colon: let a line break after a colon end
-    a sentence (style `anah`; the reference's option of that name). Raises HarnessError for an unknown language or style.
+    a sentence (style `anah`; the reference's option of that name). Raises HarnessError for an unknown language or
+    style.
     """
     if language not in LANGUAGES:
         raise HarnessError(f"language {language!r} is not supported; use one of: {', '.join(LANGUAGES)}")

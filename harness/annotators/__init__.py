@@ -41,7 +41,7 @@ def judge_spec(configured: object = None, default: str | None = None) -> str:
     spec = configured or os.environ.get("HARNESS_JUDGE") or default
     if not spec:
         raise HarnessError(
-            "no judge is configured. Give --metadata '{\"judge\": \"SPEC\"}' or set HARNESS_JUDGE; SPEC is one of: "
+            'no judge is configured. Give --metadata \'{"judge": "SPEC"}\' or set HARNESS_JUDGE; SPEC is one of: '
             + _choices()
         )
     if not isinstance(spec, str):
@@ -70,6 +70,7 @@ def open_annotator(spec: str, options: dict[str, Any] | None = None, cache: Answ
         return cls(**own)
     if not engine:
         raise HarnessError(
-            f"judge {name!r} needs a model: {name}@openai:http://HOST:PORT/v1#MODEL, {name}@vllm:MODEL or {name}@hf:MODEL"
+            f"judge {name!r} needs a model: "
+            f"{name}@openai:http://HOST:PORT/v1#MODEL, {name}@vllm:MODEL or {name}@hf:MODEL"
         )
     return cls(open_engine(engine, cache, **options), **own)

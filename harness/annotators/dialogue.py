@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from harness.annotation import Judgement, Label
@@ -190,7 +191,8 @@ class DialogueAnnotator:
         going_on: dict[int, _Case] = {}
         again: dict[int, _Case] = {}
 
-        def take(index: int, case: _Case, reply: Reply, last: bool) -> None:
+        def take(part: list[tuple[int, _Case]], last: bool, position: int, reply: Reply) -> None:
+            index, case = part[position]
             if reply.text is None:
                 settle(index, Judgement(Label.UNPARSED, case.evidence, f"turn {turn}: {reply.error}"))
                 return
@@ -218,12 +220,9 @@ class DialogueAnnotator:
             again = {}
             # Constrained answers differ by language, so each language is a batch of its own.
             for language in sorted({case.claim.language for _, case in order}):
-                part = [(i, case) for i, case in order if case.claim.language == language]
-                self.engine.complete(
-                    [case.messages for _, case in part],
-                    self._sampling(turn, language),
-                    lambda i, reply, part=part, last=last: take(*part[i], reply, last),  # type: ignore[misc]
-                )
+                part = [(index, case) for index, case in order if case.claim.language == language]
+                messages = [case.messages for _, case in part]
+                self.engine.complete(messages, self._sampling(turn, language), partial(take, part, last))
         # Replies come in any order; keep the claims' own, so that what is asked next stays grouped by document.
         return {index: going_on[index] for index in sorted(going_on)}
 

@@ -24,6 +24,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
+
+from spacy.lang.en.stop_words import STOP_WORDS
 
 from harness.annotation import Judgement, Label
 from harness.annotators.base import Claim, Progress
@@ -34,16 +37,7 @@ SUPPORT = 0.6
 LIKENESS = 0.5
 NUMBER, NAME, WORD = 3.0, 2.0, 1.0
 
-_ENGLISH_STOP = frozenset(
-    """a an the and or but if then than so as of at by for from in into on onto to with without within over under
-    about after before between during through until up down out off again further once here there when where why how
-    what which who whom whose this that these those i me my we us our you your he him his she her hers it its they them
-    their theirs is am are was were be been being have has had having do does did doing will would shall should can
-    could may might must also both each either neither some any all most more other another such only own same very
-    just however because while although though since per via among including include included known called named
-    many much several few one first well often later even still""".split()
-)
-_ENGLISH_NEGATION = frozenset("no not never none nor neither cannot without".split())
+_ENGLISH_NEGATION = frozenset(["no", "not", "never", "none", "nor", "neither", "cannot", "without"])
 _ENGLISH_META = re.compile(
     r"^(?:i hope|i'm sorry|i am sorry|sorry|sure|certainly|of course|please|let me|feel free|here (?:is|are)|thank|"
     r"as an ai|i (?:do not|don't|cannot|can't))\b",
@@ -84,21 +78,21 @@ def anchors(text: str, language: str) -> Anchors:
     numbers = frozenset(_number(n) for n in _NUMBER.findall(text))
     if language == "zh":
         names = frozenset(a or b for a, b in _TITLE.findall(text))
-        words = set()
+        words: set[str] = set()
         for run in _HAN.findall(text):
-            words.update(
-                pair for pair in map("".join, zip(run, run[1:], strict=False)) if not set(pair) & _CHINESE_STOP
-            )
+            words.update(pair for pair in map("".join, pairwise(run)) if not set(pair) & _CHINESE_STOP)
         words.update(t.lower() for t in _TOKEN.findall(_HAN.sub(" ", text)) if not t[0].isdigit())
         return Anchors(numbers, names, frozenset(words), bool(_CHINESE_NEGATION.search(text)))
-    names_en, words_en, negated = set(), set(), False
+    names_en: set[str] = set()
+    words_en: set[str] = set()
+    negated = False
     for position, token in enumerate(_TOKEN.findall(text)):
         lower = token.lower()
         if token[0].isdigit():
             continue
         if lower in _ENGLISH_NEGATION or lower.endswith(("n't", "n’t")):
             negated = True
-        elif lower not in _ENGLISH_STOP and len(lower) > 1:
+        elif lower not in STOP_WORDS and len(lower) > 1:
             (names_en if token[0].isupper() and position else words_en).add(_stem(lower))
     return Anchors(numbers, frozenset(names_en), frozenset(words_en), negated)
 

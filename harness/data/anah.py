@@ -78,8 +78,9 @@ def _hub_folder() -> Path:
         return Path(snapshot_download(HUB, repo_type="dataset", allow_patterns="*.jsonl"))
     except Exception as error:  # the hub client raises many unrelated types
         raise HarnessError(
-            f"cannot get the dataset {HUB} from the hub ({type(error).__name__}: {str(error)[:200]}). Give a local copy: "
-            "--metadata '{\"data\": \"PATH\"}' or HARNESS_ANAH_DATA=PATH (ANAH v1 topic files, or ANAH-v2's "
+            f"cannot get the dataset {HUB} from the hub ({type(error).__name__}: {str(error)[:200]}). "
+            "Give a local copy: "
+            '--metadata \'{"data": "PATH"}\' or HARNESS_ANAH_DATA=PATH (ANAH v1 topic files, or ANAH-v2\'s '
             "question_document.jsonl, .gz too), or run anah_factuality_mini, which needs nothing."
         ) from error
 

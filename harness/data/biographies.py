@@ -162,14 +162,10 @@ def hub_rows(spec: str) -> tuple[Iterable[Mapping[str, Any]], list[str]]:
     try:
         data = load_dataset(name, split=split or None)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        raise HarnessError(
-            f"{spec}: cannot load the dataset ({type(error).__name__}: {str(error)[:200]})"
-        ) from error
+        raise HarnessError(f"{spec}: cannot load the dataset ({type(error).__name__}: {str(error)[:200]})") from error
     if isinstance(data, DatasetDict):
         if len(data) != 1:
-            raise HarnessError(
-                f"{spec}: name a split, as in hf:{name}@{next(iter(data))}; it has {', '.join(data)}"
-            )
+            raise HarnessError(f"{spec}: name a split, as in hf:{name}@{next(iter(data))}; it has {', '.join(data)}")
         data = next(iter(data.values()))
     return data, list(data.column_names)
 
@@ -215,9 +211,7 @@ def _sentence(data: Mapping[str, Any], where: str) -> tuple[LabelledSentence, in
     if isinstance(data.get("human-atomic-facts"), list):
         rows = data["human-atomic-facts"]
         good = [
-            r
-            for r in rows
-            if isinstance(r, dict) and r.get("label") in FACT_LABELS and isinstance(r.get("text"), str)
+            r for r in rows if isinstance(r, dict) and r.get("label") in FACT_LABELS and isinstance(r.get("text"), str)
         ]
         human = tuple(LabelledFact(r["text"], r["label"]) for r in good)
         bad = len(rows) - len(good)

@@ -13,7 +13,7 @@ Conversation = Sequence[Message]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to decode. temperature 0 is greedy. `seed` tells repeated samples of one prompt apart (and is in the cache key).
+    """How to decode. temperature 0 is greedy. `seed` tells repeated samples of one prompt apart (it is in the cache key).
     choices: when not empty, the answer is constrained to be one of them word for word.
     """
 
@@ -30,7 +30,8 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer. `text` is None when this request cannot be answered (say, a prompt over the context length): `error` says why."""
+    """One answer. `text` is None when this request cannot be answered (say, a prompt over the context length);
+    `error` says why."""
 
     text: str | None
     error: str = ""

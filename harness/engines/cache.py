@@ -32,7 +32,10 @@ def cache_path() -> Path:
 def request_key(identity: str, conversation: Conversation, sampling: Sampling) -> bytes:
     """SHA-256 of the canonical JSON of everything that decides the answer."""
     content = json.dumps(
-        [identity, list(conversation), sampling.to_dict()], ensure_ascii=False, sort_keys=True, separators=(",", ":")
+        [identity, list(conversation), sampling.to_dict()],
+        ensure_ascii=False,
+        sort_keys=True,
+        separators=(",", ":"),
     )
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest()
 

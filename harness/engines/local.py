@@ -34,7 +34,7 @@ class VLLMEngine:
     """vLLM's offline engine (`pip install factuality-harness[vllm]`)."""
 
     def __init__(self, target: str, *, batch_size: int = 512, **engine_args: Any) -> None:
-        """target: hub name or folder. batch_size: requests handed over (and stored) together. engine_args: vLLM's own."""
+        """target: hub name or folder. batch_size: requests handed over (and stored) together. engine_args: of vLLM."""
         self.target = target
         self.identity = f"vllm#{model_identity(target)}"
         self.batch_size = batch_size
@@ -147,7 +147,10 @@ class TransformersEngine:
         import torch
 
         inputs = self._tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
-        options: dict[str, Any] = {"max_new_tokens": sampling.max_tokens, "do_sample": sampling.temperature > 0}
+        options: dict[str, Any] = {
+            "max_new_tokens": sampling.max_tokens,
+            "do_sample": sampling.temperature > 0,
+        }
         if sampling.temperature > 0:
             torch.manual_seed(sampling.seed)
             options |= {

@@ -39,15 +39,16 @@ class OpenAIEngine:
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise HarnessError(f"{self.url!r} is not a server URL; expected http://HOST:PORT/v1#MODEL")
         if parts.username or parts.password or parts.query:
-            raise HarnessError(
-                "a server URL must not carry credentials; set OPENAI_API_KEY in the environment instead"
-            )
+            raise HarnessError("a server URL must not carry credentials; set OPENAI_API_KEY in the environment instead")
         self.concurrency = concurrency
         self._extra = extra_body or {}
         from openai import OpenAI
 
         self._client = OpenAI(
-            base_url=self.url, api_key=os.environ.get("OPENAI_API_KEY") or "EMPTY", timeout=timeout, max_retries=retries
+            base_url=self.url,
+            api_key=os.environ.get("OPENAI_API_KEY") or "EMPTY",
+            timeout=timeout,
+            max_retries=retries,
         )
 
     @property

@@ -54,15 +54,11 @@ def _item(row: Mapping[str, Any], where: str, language: str) -> Item:
     if response is None:
         raise HarnessError(f"{where}: no `response` or `output`; the row has {', '.join(row)}")
     if not topic and not question:
-        raise HarnessError(
-            f"{where}: neither `topic` nor `question`; facts are checked against the topic's page"
-        )
+        raise HarnessError(f"{where}: neither `topic` nor `question`; facts are checked against the topic's page")
     topic = topic or entity_of(question or "") or question or ""
     spoken = text("language") or language
     if spoken not in LANGUAGES:
-        raise HarnessError(
-            f"{where}: language {spoken!r} is not supported; use one of: {', '.join(LANGUAGES)}"
-        )
+        raise HarnessError(f"{where}: language {spoken!r} is not supported; use one of: {', '.join(LANGUAGES)}")
     return Item(topic, question or question_about(topic), response, spoken)
 
 
@@ -79,46 +75,26 @@ def _options(text: str | None) -> dict[str, Any]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m harness.factscore", description=__doc__.split("\n")[0])
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--responses", type=Path, metavar="JSONL", help="rows {topic, output} or {question, response}"
-    )
-    source.add_argument(
-        "--human-labels", type=Path, metavar="JSONL", help="score FActScore's labelled file; no judge"
-    )
+    source.add_argument("--responses", type=Path, metavar="JSONL", help="rows {topic, output} or {question, response}")
+    source.add_argument("--human-labels", type=Path, metavar="JSONL", help="score FActScore's labelled file; no judge")
     parser.add_argument(
         "--judge",
         help="factscore@openai:URL#MODEL, factscore@hf:MODEL, factscore@vllm:MODEL, lexical; $HARNESS_JUDGE",
     )
     parser.add_argument("--judge-options", metavar="JSON", help="for its engine, say '{\"concurrency\": 64}'")
-    parser.add_argument(
-        "--extractor", metavar="ENGINE", help="another engine that extracts facts, say hf:MODEL"
-    )
-    parser.add_argument(
-        "--knowledge", metavar="SOURCE", help="SQLite database, JSONL {title, text} or hf:REPO[@split]"
-    )
-    parser.add_argument(
-        "--passage-tokenizer", metavar="MODEL", help="cut JSONL pages by its tokens, not by words"
-    )
+    parser.add_argument("--extractor", metavar="ENGINE", help="another engine that extracts facts, say hf:MODEL")
+    parser.add_argument("--knowledge", metavar="SOURCE", help="SQLite database, JSONL {title, text} or hf:REPO[@split]")
+    parser.add_argument("--passage-tokenizer", metavar="MODEL", help="cut JSONL pages by its tokens, not by words")
     parser.add_argument("--retrieval", default="bm25", metavar="bm25|dense:MODEL")
     parser.add_argument("--passages", type=int, default=PASSAGES, metavar="K", help="passages for each fact")
-    parser.add_argument(
-        "--missing", default="error", choices=MISSING, help="what to do about topics without a page"
-    )
-    parser.add_argument(
-        "--gamma", type=float, default=GAMMA, help="facts below which an answer is penalised; 0: never"
-    )
+    parser.add_argument("--missing", default="error", choices=MISSING, help="what to do about topics without a page")
+    parser.add_argument("--gamma", type=float, default=GAMMA, help="facts below which an answer is penalised; 0: never")
     parser.add_argument("--abstain-detector", default="generic", choices=DETECTORS)
-    parser.add_argument(
-        "--demos", type=Path, help="demonstrations: FActScore's JSON, or JSONL {sentence, facts}"
-    )
+    parser.add_argument("--demos", type=Path, help="demonstrations: FActScore's JSON, or JSONL {sentence, facts}")
     parser.add_argument("--sentence-style", default=STYLE, choices=STYLES)
-    parser.add_argument(
-        "--strict", action="store_true", help="no verdict where the answer has neither true nor false"
-    )
+    parser.add_argument("--strict", action="store_true", help="no verdict where the answer has neither true nor false")
     parser.add_argument("--language", default="en", choices=LANGUAGES, help="of rows that name none")
-    parser.add_argument(
-        "--cache", type=Path, metavar="FILE", help="answer cache (default: under $HARNESS_CACHE)"
-    )
+    parser.add_argument("--cache", type=Path, metavar="FILE", help="answer cache (default: under $HARNESS_CACHE)")
     parser.add_argument("--out", type=Path, metavar="JSONL", help="write every fact with its verdict")
     parser.add_argument("--dry-run", action="store_true", help="count calls and tokens, ask nothing")
     parser.add_argument("--tokenizer", metavar="MODEL", help="count the tokens of the dry run with it")
@@ -140,9 +116,7 @@ def run(args: argparse.Namespace) -> None:
         _show({**metrics, **left_out, "judge": f"human labels of {args.human_labels.name}"})
         return
     if args.knowledge is None:
-        raise HarnessError(
-            "--knowledge is needed: a SQLite database, a JSONL file {title, text} or hf:REPO[@split]"
-        )
+        raise HarnessError("--knowledge is needed: a SQLite database, a JSONL file {title, text} or hf:REPO[@split]")
     items = load_responses(args.responses, args.language)
     scorer = open_scorer(
         judge_spec(args.judge),
@@ -164,7 +138,13 @@ def run(args: argparse.Namespace) -> None:
     scorer.check()
     results = scorer.score(items)
     if args.out is not None:
-        write_jsonl(args.out, (r.to_dict() for r in results))
+        try:
+            write_jsonl(args.out, (r.to_dict() for r in results))
+        except OSError as error:
+            raise HarnessError(
+                f"{args.out}: cannot be written ({error.strerror}). The answers are in the cache: "
+                "the same command with another --out asks nothing again."
+            ) from error
     _show({**summarise([r.counts() for r in results], args.gamma), **scorer.settings()})
 
 

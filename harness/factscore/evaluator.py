@@ -143,9 +143,7 @@ class ScoredResponse:
                         SentenceFacts(
                             **{
                                 **s,
-                                "facts": tuple(
-                                    Fact(**{**f, "passages": tuple(f["passages"])}) for f in s["facts"]
-                                ),
+                                "facts": tuple(Fact(**{**f, "passages": tuple(f["passages"])}) for f in s["facts"]),
                             }
                         )
                         for s in data["sentences"]
@@ -176,9 +174,7 @@ class ScoredResponse:
             sentences=tuple(Sentence(s.text, s.start, s.end) for s in self.sentences),
             judgements=tuple(Judgement(s.label(), (), s.detail) for s in self.sentences),
             extra={
-                "facts": [
-                    [{**asdict(f), "passages": list(f.passages)} for f in s.facts] for s in self.sentences
-                ],
+                "facts": [[{**asdict(f), "passages": list(f.passages)} for f in s.facts] for s in self.sentences],
                 "abstained": self.abstained,
                 "skipped": self.skipped,
             },
@@ -252,9 +248,7 @@ class FactScorer:
         """What decides the result besides the responses, for the record."""
         return {
             "judge": self.spec,
-            "extractor": self.extractor.engine.engine.identity
-            if self.extractor
-            else "none (a sentence is a fact)",
+            "extractor": self.extractor.engine.engine.identity if self.extractor else "none (a sentence is a fact)",
             "knowledge": self.knowledge.name,
             "retrieval": self.retriever.spec,
             "abstain_detector": self.abstain_detector,
@@ -281,9 +275,7 @@ class FactScorer:
         total = sum(len(e.facts or ()) for e in extractions.values())
         with tqdm(total=total, unit="fact", desc=f"verify {self.spec}", disable=not self.progress) as bar:
             for part in _chunks(tasks, self.window):
-                for task, verdict in zip(
-                    part, self.verifier.verify([t.query for t in part], bar.update), strict=True
-                ):
+                for task, verdict in zip(part, self.verifier.verify([t.query for t in part], bar.update), strict=True):
                     verdicts[task.place] = verdict, task.passages
         return [self._result(i, p, extractions, verdicts) for i, p in enumerate(prepared)]
 
@@ -291,9 +283,7 @@ class FactScorer:
         """Find abstentions and missing pages, split the sentences. Asks no model."""
         missing = set(missing_titles(self.knowledge, (item.topic for item in items)))
         if missing and self.missing == "error":
-            raise missing_error(
-                self.knowledge, [t for t in dict.fromkeys(i.topic for i in items) if t in missing]
-            )
+            raise missing_error(self.knowledge, [t for t in dict.fromkeys(i.topic for i in items) if t in missing])
         return [
             Prepared(
                 item=item,

@@ -30,9 +30,7 @@ FIXED = 7
 MAX_TOKENS = 512
 _ECHO = 200  # characters of an answer kept in an error
 _BULLET = re.compile(r"^\s*(?:[-*•–—・]|\(?\d{1,2}[.)、])\s*(?P<fact>\S.*?)\s*$")
-_NONE = re.compile(
-    r"^\W*(?:no\s+(?:atomic\s+|checkable\s+)?facts?|无事实|没有事实|无可核查的?事实)\W*$", re.IGNORECASE
-)
+_NONE = re.compile(r"^\W*(?:no\s+(?:atomic\s+|checkable\s+)?facts?|无事实|没有事实|无可核查的?事实)\W*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +77,7 @@ def load_demonstrations(path: str | Path) -> Demonstrations:
     if not rows:
         raise HarnessError(f"{path}: no demonstrations in it")
     for where, sentence, facts in rows:
-        if (
-            not isinstance(sentence, str)
-            or not isinstance(facts, list)
-            or not all(isinstance(f, str) for f in facts)
-        ):
+        if not isinstance(sentence, str) or not isinstance(facts, list) or not all(isinstance(f, str) for f in facts):
             raise HarnessError(f"{where}: expected a sentence and a list of facts (texts)")
     return Demonstrations([Demonstration(sentence, tuple(facts)) for _, sentence, facts in rows])
 
@@ -165,9 +159,7 @@ class FactExtractor:
             {"role": "user", "content": prompt(f"factscore_{language}_facts_again")},
         ]
 
-    def extract(
-        self, sentences: Sequence[tuple[str, str]], progress: Progress | None = None
-    ) -> list[Extraction]:
+    def extract(self, sentences: Sequence[tuple[str, str]], progress: Progress | None = None) -> list[Extraction]:
         """One Extraction for each `(sentence, language)`, in order.
 
         An answer without a fact line is asked for once more with a reminder; if that has none either, or the
@@ -200,6 +192,4 @@ class FactExtractor:
     def _ask(self, conversations: dict[int, list[Message]], take: Callable[[int, Reply], None]) -> None:
         if conversations:
             order = list(conversations)
-            self.engine.complete(
-                list(conversations.values()), self.sampling, lambda i, reply: take(order[i], reply)
-            )
+            self.engine.complete(list(conversations.values()), self.sampling, lambda i, reply: take(order[i], reply))

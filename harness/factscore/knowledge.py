@@ -75,9 +75,7 @@ def token_cut(tokenizer: str, limit: int = PASSAGE_TOKENS) -> Cut:
         raise HarnessError(f"tokenizer {tokenizer!r} gives no character offsets; use one with a fast version")
 
     def cut(text: str) -> list[str]:
-        offsets = tokens(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
-            "offset_mapping"
-        ]
+        offsets = tokens(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
         starts = [start for start, _ in offsets][::limit]
         return [piece for a, b in pairwise([*starts, len(text)]) if (piece := text[a:b].strip())]
 
@@ -113,9 +111,7 @@ class SQLiteKnowledge:
         if not is_sqlite(path):
             raise HarnessError(f"{path}: not a SQLite database")
         try:
-            self._db = sqlite3.connect(
-                f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, check_same_thread=False
-            )
+            self._db = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, check_same_thread=False)
             self._db.execute("SELECT title, text FROM documents LIMIT 1").fetchone()
         except sqlite3.Error as error:
             raise HarnessError(
@@ -166,9 +162,7 @@ def open_knowledge(source: str | Path | Mapping[str, Document], *, tokenizer: st
     if is_sqlite(path):
         return SQLiteKnowledge(path)
     if not path.name.endswith((".jsonl", ".jsonl.gz", ".json")):
-        raise HarnessError(
-            f"{path}: neither a SQLite database (by its first bytes) nor named *.jsonl or *.jsonl.gz"
-        )
+        raise HarnessError(f"{path}: neither a SQLite database (by its first bytes) nor named *.jsonl or *.jsonl.gz")
     return PageKnowledge(_pages(read_jsonl(path, ["title", "text"]), path), name=path.name, cut=cut)
 
 
@@ -178,14 +172,10 @@ def _pages(rows: Iterable[tuple[int, Mapping[str, Any]]], source: object) -> dic
         title, text = row["title"], row["text"]
         if not isinstance(title, str) or not title.strip():
             raise HarnessError(f"{source}, row {number}: `title` must be a name, not {title!r}")
-        if not isinstance(text, str) and not (
-            isinstance(text, list) and all(isinstance(t, str) for t in text)
-        ):
+        if not isinstance(text, str) and not (isinstance(text, list) and all(isinstance(t, str) for t in text)):
             raise HarnessError(f"{source}, row {number}: `text` must be a text or a list of texts")
         if title in pages:
-            raise HarnessError(
-                f"{source}, row {number}: a second page with the title {title!r}; join or rename them"
-            )
+            raise HarnessError(f"{source}, row {number}: a second page with the title {title!r}; join or rename them")
         pages[title] = text
     return pages
 

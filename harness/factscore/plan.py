@@ -115,14 +115,9 @@ def plan(scorer: FactScorer, items: Sequence[Item], *, tokenizer: str | None = N
     else:
         facts = sum(len(e.facts or ()) for e in known.values())
         verification = _add_guess(Calls(facts, 0, facts), len(guesses), 0)
-        if (
-            isinstance(verifier, AnnotatorVerifier)
-            and getattr(verifier.annotator, "engine", None) is not None
-        ):
+        if isinstance(verifier, AnnotatorVerifier) and getattr(verifier.annotator, "engine", None) is not None:
             verification = _without_tokens(verification)
-            notes.append(
-                f"tokens and cached answers of {verifier.spec} are not known: its prompts are its own"
-            )
+            notes.append(f"tokens and cached answers of {verifier.spec} are not known: its prompts are its own")
         else:
             verification = Calls(verification.total, 0, verification.to_ask, verification.estimated)
             notes.append(f"the judge {verifier.spec} asks no model")

@@ -6,6 +6,7 @@ embeddings. Passages of equal score keep the order of the page, so a result neve
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -48,6 +49,8 @@ class BM25Index:
     def __init__(self, texts: Sequence[str]) -> None:
         import bm25s
 
+        # It sets its logger to DEBUG, so any program with a log handler would print a line for every page.
+        logging.getLogger("bm25s").setLevel(logging.WARNING)
         corpus = [tokens(t) for t in texts]
         self._size = len(corpus)
         self._index: Any = None
@@ -90,9 +93,7 @@ class DenseRetriever:
     topic are embedded once and kept for the life of the retriever.
     """
 
-    def __init__(
-        self, model: str, k: int = PASSAGES, *, batch_size: int = 32, device: str | None = None
-    ) -> None:
+    def __init__(self, model: str, k: int = PASSAGES, *, batch_size: int = 32, device: str | None = None) -> None:
         """model: hub name or folder. batch_size: texts a forward pass. device: by default CUDA if there."""
         self.k = k
         self.spec = f"dense:{model}"

@@ -109,9 +109,7 @@ def score_ci95(rows: Sequence[FactCounts], gamma: float = GAMMA) -> tuple[float,
     scored = _scored(rows)
     if not scored:
         return NAN, NAN
-    return cluster_bootstrap(
-        [r.topic for r in scored], [response_score(r, gamma) for r in scored], [1.0] * len(scored)
-    )
+    return cluster_bootstrap([r.topic for r in scored], [response_score(r, gamma) for r in scored], [1.0] * len(scored))
 
 
 def _total(pick: Callable[[FactCounts], int | bool]) -> Callable[[Sequence[FactCounts]], float]:

@@ -111,9 +111,7 @@ class ModelVerifier:
         """What the model is asked about one fact."""
         passage = prompt(f"factscore_{query.language}_passage")
         shown = "\n\n".join(passage.format(title=p.title, text=p.text) for p in reversed(query.passages))
-        text = prompt(f"factscore_{query.language}_verify").format(
-            passages=shown, topic=query.topic, fact=query.fact
-        )
+        text = prompt(f"factscore_{query.language}_verify").format(passages=shown, topic=query.topic, fact=query.fact)
         return [{"role": "user", "content": text}]
 
     def verify(self, queries: Sequence[Query], progress: Progress | None = None) -> list[Verdict]:
@@ -145,16 +143,12 @@ class AnnotatorVerifier:
         self.annotator.check()
 
     def verify(self, queries: Sequence[Query], progress: Progress | None = None) -> list[Verdict]:
-        claims = [
-            Claim(q.question, q.fact, "\n\n".join(p.text for p in q.passages), q.language) for q in queries
-        ]
+        claims = [Claim(q.question, q.fact, "\n\n".join(p.text for p in q.passages), q.language) for q in queries]
         verdicts = []
         for start in range(0, len(claims), self.annotator.window):
             part = claims[start : start + self.annotator.window]
             for judgement in self.annotator.judge(part, progress):
                 label = judgement.label
                 supported = None if label is Label.UNPARSED else label is Label.OK
-                verdicts.append(
-                    Verdict(supported, checkable=label is not Label.NOFACT, detail=judgement.detail)
-                )
+                verdicts.append(Verdict(supported, checkable=label is not Label.NOFACT, detail=judgement.detail))
         return verdicts

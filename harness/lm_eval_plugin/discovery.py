@@ -28,7 +28,9 @@ def register(manager: ModuleType) -> None:
         include_defaults: bool = True,
         **kwargs: Any,
     ) -> None:
-        paths = list(include_path) if isinstance(include_path, (list, tuple)) else [include_path] if include_path else []
+        paths = (
+            list(include_path) if isinstance(include_path, (list, tuple)) else [include_path] if include_path else []
+        )
         # The user's own folders come last: in lm_eval later folders win.
         ours = tasks_folder()
         if include_defaults and ours.resolve() not in [Path(p).resolve() for p in paths]:

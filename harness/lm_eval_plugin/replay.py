@@ -11,50 +11,15 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
 from harness.errors import HarnessError
-from harness.jsonl import read_jsonl
+from harness.samples import stored_responses
 
 log = logging.getLogger(__name__)
-
-
-def stored_responses(path: str | Path) -> dict[str, list[str]]:
-    """Responses by question (for biographies: also by topic), in file order.
-
-    Raises HarnessError naming file and row for a row that is neither a sample nor a question with its response.
-    """
-    path = Path(path)
-    paths = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-    if not paths:
-        raise HarnessError(f"{path}: holds no .jsonl file")
-    found: dict[str, list[str]] = defaultdict(list)
-    for file in paths:
-        for number, row in read_jsonl(file):
-            question, responses = _row(row, f"{file}, row {number}")
-            found[question.strip()].extend(responses)
-    return found
-
-
-def _row(row: dict[str, Any], where: str) -> tuple[str, list[str]]:
-    doc = row.get("doc", row)
-    question = doc.get("question") or doc.get("topic") if isinstance(doc, dict) else None
-    if "resps" in row:
-        resps = row["resps"]
-        responses = resps[0] if isinstance(resps, list) and resps and isinstance(resps[0], list) else resps
-    else:
-        responses = [row.get("response", row.get("output"))]
-    if not isinstance(question, str) or not isinstance(responses, list):
-        raise HarnessError(
-            f"{where}: neither an lm_eval sample (`doc`, `resps`) nor a row with `question` and `response`"
-        )
-    if not all(isinstance(r, str) for r in responses):
-        raise HarnessError(f"{where}: the response to {question!r} is not text")
-    return question, responses
 
 
 class ReplayLM(LM):

@@ -16,12 +16,12 @@ import datasets
 from lm_eval.api.filter import Filter, FilterEnsemble
 from lm_eval.api.task import ConfigurableTask
 
-from harness import metrics
 from harness.annotate import Item, annotate
 from harness.annotation import dump_annotations, load_annotations
 from harness.annotators import judge_spec, open_annotator
 from harness.data import anah
 from harness.errors import HarnessError
+from harness.metrics import METRICS, Counts, count, factuality
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Scored(float):
         self.counts = counts
         return self
 
-    def __getnewargs__(self) -> tuple[float, Any]:  # lm_eval sends these between processes
+    def __getnewargs__(self) -> tuple[float, Any]:  # type: ignore[override]  # lm_eval sends these between processes
         return float(self), self.counts
 
 
@@ -129,7 +129,7 @@ class _FirstResponse(Filter):
 class AnahTask(JudgedTask):
     """Sentence-level factuality on questions with reference documents (ANAH, and the small corpus)."""
 
-    metrics = metrics.METRICS
+    metrics = METRICS
 
     def open_judge(self) -> str:
         spec = judge_spec(self.settings.get("judge"), self.settings.get("default_judge"))
@@ -152,15 +152,14 @@ class AnahTask(JudgedTask):
         next(annotations, None)  # lets the progress bar close
         return texts
 
-    def count(self, doc: dict[str, Any], annotations: str) -> metrics.Counts:
-        return metrics.count(load_annotations(annotations))
+    def count(self, doc: dict[str, Any], annotations: str) -> Counts:
+        return count(load_annotations(annotations))
 
-    def sample_values(self, counts: metrics.Counts) -> dict[str, float]:
-        own = metrics.factuality([counts])
+    def sample_values(self, counts: Counts) -> dict[str, float]:
+        own = factuality([counts])
         fixed = {"factuality_ci95_low": own, "factuality_ci95_high": own}
         return {
-            name: fixed[name] if name in fixed else aggregate([counts])
-            for name, (aggregate, _) in self.metrics.items()
+            name: fixed[name] if name in fixed else aggregate([counts]) for name, (aggregate, _) in self.metrics.items()
         }
 
 

@@ -1,7 +1,8 @@
 """A small real engine for these tests: it answers by rules, in batches and out of order, as engines may.
 
-Extraction: the last sentence is cut at "and" and commas, one fact a piece. Verification: True when every capitalised
-word and number of the statement stands in the passages. Words in capitals ask for trouble: see `RuleEngine`.
+Extraction: the last sentence is cut at "and" and commas, one fact a piece. Verification: True when every
+capitalised word and number of the statement stands in the passages. Words in capitals ask for trouble: see
+`RuleEngine`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from harness.engines.base import Batch
 from harness.errors import EngineError
 
 _SENTENCE = re.compile(r"(?:Sentence: |句子：)(.*)\Z", re.DOTALL)
-_STATEMENT = re.compile(r"(?:Statement: |陈述：)(.*)\n(?:True or False|True 还是 False)", re.DOTALL)
+_STATEMENT = re.compile(r"(?:Statement: |陈述：)([^\n]*)\n(?:True or False|True 还是 False)")
 
 
 class RuleEngine:
-    """MUMBLE: no fact lines, ever. STUTTER: none at the first try. TOOLONG: refused. VAGUE, UNSURE: neither true nor
-    false. fail_after: the engine breaks down after that many answers.
+    """MUMBLE: no fact lines, ever. STUTTER: none at the first try. TOOLONG: refused. VAGUE, UNSURE: neither
+    true nor false. fail_after: the engine breaks down after that many answers.
     """
 
     def __init__(self, fail_after: int | None = None) -> None:
@@ -33,7 +34,7 @@ class RuleEngine:
     def stream(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Batch]:
         order = list(range(len(conversations)))[::-1]
         for start in range(0, len(order), 3):
-            batch = []
+            batch: Batch = []
             for i in order[start : start + 3]:
                 if self.fail_after is not None and len(self.asked) >= self.fail_after:
                     if batch:

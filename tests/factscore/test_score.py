@@ -39,7 +39,8 @@ counts = st.builds(
 
 
 @pytest.mark.parametrize(
-    ("name", "share", "responding", "facts"), [("ChatGPT", 58.30, 157, 34.6), ("InstructGPT", 42.81, 181, 26.1)]
+    ("name", "share", "responding", "facts"),
+    [("ChatGPT", 58.30, 157, 34.6), ("InstructGPT", 42.81, 181, 26.1)],
 )
 def test_human_labels_give_the_published_numbers(
     shared_data: Path, name: str, share: float, responding: int, facts: float
@@ -67,7 +68,12 @@ def test_by_hand() -> None:
     assert num_facts_per_response(rows) == 12
     result = summarise(rows, gamma=2)
     assert result["score"] == result["init_score"]
-    assert (result["responses"], result["abstained"], result["without_facts"], result["skipped"]) == (4, 1, 1, 1)
+    assert (result["responses"], result["abstained"], result["without_facts"], result["skipped"]) == (
+        4,
+        1,
+        1,
+        1,
+    )
     assert (result["facts"], result["supported"], result["unsupported"]) == (24, 13, 11)
 
 

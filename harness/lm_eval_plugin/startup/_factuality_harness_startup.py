@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Runs at interpreter start (from factuality_harness.pth): waits for the import of lm_eval's task manager.
 
 Nothing is imported here but the standard library's `sys`; where lm_eval is not used, nothing else ever happens.
