@@ -4,8 +4,8 @@
 
 SAMPLES is an lm_eval samples file of a judged task (or annotation JSONL). OUT.jsonl gets one row a sentence with the keys
 question, response, sentence, annotation, language; a sentence without a verdict has annotation null, as in
-its eval.py. OUT.csv has the reference's columns: ok, nofact, contradictory, unverifiable (percent of all
-sentences), hallucination, total, and score = 1 - hallucination / total. That score differs from `factuality`.
+its eval.py. OUT.csv has the reference's columns: ok, nofact, contradictory, unverifiable (percent
+of all sentences), hallucination, total, and score = 1 - hallucination / total. That score differs from `factuality`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from harness.annotation import Annotation, Label
 from harness.errors import HarnessError
 from harness.jsonl import write_jsonl
 from harness.metrics import count, score_reference
-from harness.samples import read_annotations, samples_files
+from harness.samples import read_annotations, samples_file
 
 
 def reference_rows(annotation: Annotation) -> Iterable[dict[str, Any]]:
@@ -60,16 +60,12 @@ def main(argv: list[str] | None = None) -> int:
     if not (args.annotations or args.summary):
         parser.error("nothing to write: give --annotations, --summary or both")
     try:
-        files = samples_files(args.samples)
-        if len(files) > 1:
-            raise HarnessError(
-                f"{args.samples} holds {len(files)} samples files; name one: {', '.join(map(str, files))}"
-            )
+        samples = samples_file(args.samples)
         if args.annotations:
-            rows = (row for a in read_annotations(files[0]) for row in reference_rows(a))
+            rows = (row for a in read_annotations(samples) for row in reference_rows(a))
             print(f"{args.annotations}: {write_jsonl(args.annotations, rows)} sentences")
         if args.summary:
-            summary = reference_summary(read_annotations(files[0]))
+            summary = reference_summary(read_annotations(samples))
             args.summary.parent.mkdir(parents=True, exist_ok=True)
             with args.summary.open("w", newline="", encoding="utf-8") as out:
                 writer = csv.DictWriter(out, summary)

@@ -24,7 +24,7 @@ def read_jsonl(path: str | Path, required: Sequence[str] = ()) -> Iterator[tuple
     """Yield `(row number from 1, object)` for every non-blank line of a JSONL file (`.gz` too).
 
     Raises HarnessError naming file and row when a line is not a JSON object, lacks a key of `required`,
-    is not UTF-8, or when the last line was cut off in the middle.
+    is not UTF-8 or holds half a surrogate pair, or when the last line was cut off in the middle.
     """
     path = Path(path)
     number = 0
@@ -43,6 +43,11 @@ def read_jsonl(path: str | Path, required: Sequence[str] = ()) -> Iterator[tuple
                     ) from error
                 if not isinstance(row, dict):
                     raise HarnessError(f"{path}, row {number}: expected an object, got {type(row).__name__}")
+                if "\\ud" in line.lower() and _half_character(row):
+                    raise HarnessError(
+                        f"{path}, row {number}: holds half a character (a lone \\\\ud… escape), which is no text. "
+                        "Mend or remove it."
+                    )
                 missing = [key for key in required if key not in row]
                 if missing:
                     raise HarnessError(
@@ -51,6 +56,14 @@ def read_jsonl(path: str | Path, required: Sequence[str] = ()) -> Iterator[tuple
                 yield number, row
     except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
         raise HarnessError(f"{path}, after row {number}: unreadable ({error})") from error
+
+
+def _half_character(row: dict[str, Any]) -> bool:
+    try:
+        json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:

@@ -21,6 +21,14 @@ def samples_files(path: str | Path) -> list[Path]:
     return files
 
 
+def samples_file(path: str | Path) -> Path:
+    """The one samples file at or below `path`. Raises HarnessError when there are several."""
+    files = samples_files(path)
+    if len(files) > 1:
+        raise HarnessError(f"{path} holds {len(files)} samples files; name one: {', '.join(map(str, files))}")
+    return files[0]
+
+
 def read_annotations(path: str | Path) -> Iterator[Annotation]:
     """Annotations of a samples file (every response of every question), or of a plain annotation JSONL.
 

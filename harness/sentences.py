@@ -35,7 +35,7 @@ _ENGLISH_GLUE = tuple(
         r"O\.S\.B\.M\.( )",
         r"(?<!\w)[A-Z]\.( ?)[A-Z]\.( ?)(?=[A-Za-z])",  # J. K. Campbell
         r"(?<!\w)[A-Z]\.( )(?=[A-Za-z])",  # J. Campbell
-        r"(?:\n\s*|\. )\d+\.(\s+)",  # list heads: "1. Text"
+        r"(?:\n[^\S\n]*|\. )\d+\.(\s+)",  # list heads: "1. Text"
         r"^\d+\.(\s+)",
         rf"(?<!\w)(?:{_ABBREVIATIONS})\.(\s+)",
         r"(?<!\w)et al\.(\s+)(?=[a-z])",

@@ -21,7 +21,7 @@ from harness.engines import CachedEngine, Message, Reply, Sampling
 from harness.errors import HarnessError
 from harness.prompts import prompt
 
-CHOICES = {
+CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "1_fact": {"en": ("<Facts Present>", "<No Facts>"), "zh": ("<有事实>", "<无事实>")},
     "3_type": {
         "en": ("<No Hallucination>", "<Contradictory>", "<Unverifiable>"),

@@ -13,7 +13,7 @@ Conversation = Sequence[Message]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to decode. temperature 0 is greedy. `seed` tells repeated samples of one prompt apart (it is in the cache key).
+    """How to decode. temperature 0 is greedy. `seed` tells repeated samples of one prompt apart.
     choices: when not empty, the answer is constrained to be one of them word for word.
     """
 

@@ -85,9 +85,9 @@ class OpenAIEngine:
         elif isinstance(error, openai.APIConnectionError):
             what = "cannot be reached"
         elif isinstance(error, openai.APIStatusError):
-            what = f"answered {error.status_code}: {str(error)[:300]}"
+            what = f"answered {error.status_code}: {self._words(error)}"
         else:
-            what = f"failed: {str(error)[:300]}"
+            what = f"failed: {self._words(error)}"
         return (
             f"judge server {self.url} {what}. Start it (or mend the URL) and run the same command again: "
             "finished answers are in the cache and are not asked twice."
@@ -125,14 +125,16 @@ class OpenAIEngine:
                 extra_body=extra or None,
             )
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            return Reply(None, f"refused by the server: {str(error)[:300]}")
+            return Reply(None, f"refused by the server: {self._words(error)}")
         except openai.APIStatusError as error:
             if error.status_code == 413:
                 return Reply(None, "refused by the server: request too large")
             raise
         if not answer.choices:
             return Reply(None, "the server sent no answer")
-        return Reply(answer.choices[0].message.content or "")
+        # JSON can carry half a surrogate pair, which no file or database can: it becomes U+FFFD.
+        text = answer.choices[0].message.content or ""
+        return Reply(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
     def stream(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Batch]:
         import openai

@@ -244,13 +244,16 @@ class FactScorer:
         """The judge, as results name it."""
         return self.verifier.spec
 
-    def settings(self) -> dict[str, str]:
+    def settings(self) -> dict[str, Any]:
         """What decides the result besides the responses, for the record."""
         return {
             "judge": self.spec,
             "extractor": self.extractor.engine.engine.identity if self.extractor else "none (a sentence is a fact)",
             "knowledge": self.knowledge.name,
+            "demonstrations": self.extractor.demonstrations if self.extractor else "none",
             "retrieval": self.retriever.spec,
+            "passages": self.retriever.k,
+            "strict": getattr(self.verifier, "strict", False),
             "abstain_detector": self.abstain_detector,
             "sentence_style": self.style,
         }

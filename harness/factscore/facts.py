@@ -44,7 +44,9 @@ class Demonstration:
 class Demonstrations:
     """Demonstrations that give each sentence its own: the first seven, then the nearest of the others."""
 
-    def __init__(self, examples: Sequence[Demonstration], fixed: int = FIXED) -> None:
+    def __init__(self, examples: Sequence[Demonstration], fixed: int = FIXED, *, name: str = "") -> None:
+        """name: tells them apart in records."""
+        self.name = name
         self.examples = tuple(examples)
         self._fixed = self.examples[:fixed]
         self._others = self.examples[fixed:]
@@ -79,7 +81,8 @@ def load_demonstrations(path: str | Path) -> Demonstrations:
     for where, sentence, facts in rows:
         if not isinstance(sentence, str) or not isinstance(facts, list) or not all(isinstance(f, str) for f in facts):
             raise HarnessError(f"{where}: expected a sentence and a list of facts (texts)")
-    return Demonstrations([Demonstration(sentence, tuple(facts)) for _, sentence, facts in rows])
+    examples = [Demonstration(sentence, tuple(facts)) for _, sentence, facts in rows]
+    return Demonstrations(examples, name=path.name)
 
 
 @lru_cache
@@ -126,6 +129,7 @@ class FactExtractor:
         self.engine = engine
         self.sampling = Sampling(max_tokens=max_tokens)
         self._demonstrations = demonstrations
+        self.demonstrations = demonstrations.name if demonstrations is not None else "own"
 
     def check(self) -> None:
         self.engine.engine.check()

@@ -22,9 +22,10 @@ _TOKEN = re.compile(rf"[{EAST_ASIAN}]+|[^\W{EAST_ASIAN}]+")
 
 
 class Retriever(Protocol):
-    """spec: the string that names it in results."""
+    """spec: the string that names it in results. k: passages a fact."""
 
     spec: str
+    k: int
 
     def rank(self, topic: str, passages: Sequence[Passage], facts: Sequence[str]) -> list[tuple[int, ...]]:
         """For each fact the indices of its best passages, best first: k, or all where the page has fewer."""

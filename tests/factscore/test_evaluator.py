@@ -172,7 +172,10 @@ def test_settings_and_options(tmp_path: Path) -> None:
         "judge": "factscore@rule#1",
         "extractor": "rule#1",
         "knowledge": "memory",
+        "demonstrations": "own",
         "retrieval": "bm25",
+        "passages": 5,
+        "strict": False,
         "abstain_detector": "generic",
         "sentence_style": "spacy",
     }

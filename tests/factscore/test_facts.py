@@ -113,6 +113,7 @@ def test_demonstrations_from_files(tmp_path: Path) -> None:
     (tmp_path / "one.jsonl").write_text(json.dumps({"sentence": "Sentence 0.", "facts": ["Fact 0."]}))
     expected = tuple(Demonstration(s, tuple(f)) for s, f in original.items())
     assert load_demonstrations(tmp_path / "demons.json").examples == expected
+    assert load_demonstrations(tmp_path / "demons.json").name == "demons.json"
     assert load_demonstrations(tmp_path / "demos.jsonl").examples == expected
     assert load_demonstrations(tmp_path / "one.jsonl").examples == expected[:1]
 

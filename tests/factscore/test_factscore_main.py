@@ -46,6 +46,12 @@ def test_lexical(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> N
     assert (code, values["sentences"], values["verification"]["total"]) == (0, 2, 2)
 
 
+def test_out_that_cannot_be_written(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    base = ["--responses", files["responses"], "--knowledge", files["knowledge"], "--judge", "lexical"]
+    code, _, err = run(capsys, *base, "--out", files["knowledge"] + "/x.jsonl")
+    assert (code, "cannot be written" in err) == (2, True)
+
+
 def test_dry_run_of_a_model_that_is_not_there(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     base = ["--responses", files["responses"], "--knowledge", files["knowledge"]]
     code, values, _ = run(capsys, *base, "--judge", "factscore@openai:http://127.0.0.1:9/v1#m", "--dry-run")

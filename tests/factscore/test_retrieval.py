@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,12 @@ def test_dense_ranks_by_cosine_and_embeds_a_page_once(encoder: str, monkeypatch:
     assert all(len(r) == 3 for r in ranks)
     embedded: list[str] = []
     original = retriever.embed
-    monkeypatch.setattr(retriever, "embed", lambda texts: (embedded.extend(texts), original(texts))[1])
+
+    def embed(texts: Sequence[str]) -> np.ndarray:
+        embedded.extend(texts)
+        return original(texts)
+
+    monkeypatch.setattr(retriever, "embed", embed)
     assert retriever.rank("Ada", PAGE, facts) == ranks
     assert embedded == [f"Ada {f}" for f in facts]
     assert retriever.rank("Ada", PAGE[:2] * 2, ["poet"])[0][:2] in {(0, 2), (1, 3)}
@@ -117,15 +123,7 @@ def test_dense_encoder_of_an_encoder_decoder(encoder: str, tmp_path: Path) -> No
     from transformers import AutoTokenizer, T5Config, T5Model
 
     tokenizer = AutoTokenizer.from_pretrained(encoder)
-    config = T5Config(
-        vocab_size=len(tokenizer),
-        d_model=16,
-        d_kv=8,
-        d_ff=16,
-        num_layers=1,
-        num_heads=2,
-        decoder_start_token_id=0,
-    )
+    config = T5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     T5Model(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     assert DenseRetriever(str(tmp_path), device="cpu").embed(["born in London"]).shape == (1, 16)

