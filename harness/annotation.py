@@ -110,13 +110,13 @@ class Annotation:
                 judgements=judgements,
                 extra=data.get("extra", {}),
             )
+            wrong = next((s for s in sentences if annotation.response[s.start : s.end] != s.text), None)
         except (KeyError, TypeError, ValueError) as error:
             raise HarnessError(f"not an annotation: {type(error).__name__}: {error}") from error
-        for s in sentences:
-            if annotation.response[s.start : s.end] != s.text:
-                raise HarnessError(
-                    f"not an annotation: characters {s.start}:{s.end} of the response are not {s.text!r}"
-                )
+        if wrong is not None:
+            raise HarnessError(
+                f"not an annotation: characters {wrong.start}:{wrong.end} of the response are not {wrong.text!r}"
+            )
         return annotation
 
 

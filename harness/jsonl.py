@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -45,7 +46,7 @@ def read_jsonl(path: str | Path, required: Sequence[str] = ()) -> Iterator[tuple
                     raise HarnessError(f"{path}, row {number}: expected an object, got {type(row).__name__}")
                 if "\\ud" in line.lower() and _half_character(row):
                     raise HarnessError(
-                        f"{path}, row {number}: holds half a character (a lone \\\\ud… escape), which is no text. "
+                        f"{path}, row {number}: holds half a character (a lone \\ud… escape), which is no text. "
                         "Mend or remove it."
                     )
                 missing = [key for key in required if key not in row]
@@ -54,7 +55,7 @@ def read_jsonl(path: str | Path, required: Sequence[str] = ()) -> Iterator[tuple
                         f"{path}, row {number}: missing {', '.join(missing)}; the row has {', '.join(row)}"
                     )
                 yield number, row
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise HarnessError(f"{path}, after row {number}: unreadable ({error})") from error
 
 

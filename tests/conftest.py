@@ -6,8 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# The same examples every time, and no verdict on a busy machine's timings.
+settings.register_profile("harness", derandomize=True, deadline=None)
+settings.load_profile("harness")
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -62,11 +62,10 @@ class _Handler(BaseHTTPRequestHandler):
         if turn <= judge.hang_first:
             judge.closing.wait(30)
             return
-        with judge.lock:
+        with judge.lock if judge.one_at_a_time else nullcontext():
             if judge.stop_after is not None and len(judge.answered) >= judge.stop_after:
                 judge.stop_listening()
                 return  # no answer at all: the connection just closes
-            time.sleep(judge.delay)
             text = judge.answer(body["messages"])
             if text is not None:
                 judge.answered.append(json.dumps(body["messages"], sort_keys=True))
@@ -82,7 +81,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 class JudgeServer:
     """Switches: fail_first: that many requests get 500. hang_first: that many never get an answer. stop_after: after
-    that many answers the server is gone. key: without it, 401. models: what it lists (None: 404).
+    that many answers the server is gone. key: without it, 401. models: what it lists (None: 404). choices: False for
+    answers without any. one_at_a_time: answers are made one after the other.
 
     requests: every chat request that came in. answered: the messages of those that got an answer, as JSON.
     """
@@ -95,7 +95,7 @@ class JudgeServer:
         self.hang_first = 0
         self.stop_after: int | None = None
         self.choices = True
-        self.delay = 0.0
+        self.one_at_a_time = True
         self.requests: list[dict[str, Any]] = []
         self.answered: list[str] = []
         self.lock = threading.Lock()
@@ -115,8 +115,8 @@ class JudgeServer:
         """From now on connections are refused."""
         listener, self._listener = self._listener, None
         if listener is not None:
+            listener.shutdown()
             listener.socket.close()
-            threading.Thread(target=listener.shutdown, daemon=True).start()
 
     @property
     def url(self) -> str:

@@ -1,9 +1,9 @@
 """A small deterministic judge for tests: it follows the three-turn dialogue by rules, in English and Chinese.
 
 A sentence with a digit holds a fact. Passages of the document that share its first word (zh: its first two characters)
-bear on it. It is supported when the passages hold all its numbers, else contradicted. Words in capitals ask for trouble:
-MUMBLE, DODGE: no usable answer in turn 1, 3. STUTTER, HUSH: none in turn 1, 2 at the first try. HEDGE: unverifiable.
-REFUSE: the request is refused.
+bear on it. It is supported when the passages hold all its numbers, else contradicted. Words in capitals ask for
+trouble. MUMBLE, DODGE: no usable answer in turn 1, 3. STUTTER, HUSH: none in turn 1, 2 at the first try. HEDGE:
+unverifiable. REFUSE: the request is refused.
 """
 
 from __future__ import annotations
@@ -43,7 +43,11 @@ def _answer(messages: Conversation, document: str, sentence: str) -> str | None:
     if len(last) > 200 or last == asked[0]:
         if "MUMBLE" in sentence or ("STUTTER" in sentence and not again):
             return "Well, who can say?"
-        return ("<有事实>" if zh else "<Facts Present>") if re.search(r"\d", sentence) else ("<无事实>" if zh else "<No Facts>")
+        return (
+            ("<有事实>" if zh else "<Facts Present>")
+            if re.search(r"\d", sentence)
+            else ("<无事实>" if zh else "<No Facts>")
+        )
     if last.startswith(("Step 2.", "第二步")):
         if "HUSH" in sentence and not again:
             return " \n"

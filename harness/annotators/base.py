@@ -24,10 +24,13 @@ Progress = Callable[[int], object]
 
 
 class Annotator(Protocol):
-    """spec: the string that names it in results. window: claims it wants at once (bounds memory)."""
+    """window: claims it wants at once (bounds memory)."""
 
-    spec: str
     window: int
+
+    @property
+    def spec(self) -> str:
+        """The string that names it in results."""
 
     def check(self) -> None:
         """Raise HarnessError now if it cannot work, before any generation is spent."""

@@ -46,7 +46,8 @@ class Engine(Protocol):
     `identity` names engine and model for the cache and the records; it never holds a key or a password.
     """
 
-    identity: str
+    @property
+    def identity(self) -> str: ...
 
     def check(self) -> None:
         """Raise EngineError now if the engine cannot work (server down, package missing), before any work is spent."""

@@ -51,6 +51,10 @@ class OpenAIEngine:
             max_retries=retries,
         )
 
+    def _words(self, error: Exception) -> str:
+        """What the server said, without the key: some servers repeat what they were sent."""
+        return str(error).replace(self._client.api_key, "[key]")[:300]
+
     @property
     def model(self) -> str:
         """The model name; asks the server once when the target names none."""

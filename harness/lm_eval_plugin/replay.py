@@ -10,6 +10,7 @@ machine to itself, and one set of answers can be scored by several judges.
 from __future__ import annotations
 
 import logging
+import os
 from collections import defaultdict
 from typing import Any
 
@@ -23,7 +24,10 @@ log = logging.getLogger(__name__)
 
 
 class ReplayLM(LM):
-    """An lm_eval model that answers from a file. Answers to a question asked N times are given out in file order."""
+    """An lm_eval model that answers from a file. Answers to a question asked N times are given out in file order.
+
+    Under `torchrun` or `accelerate launch` each process takes its share of the questions, and so judges it.
+    """
 
     tokenizer_name = "replay"
 
@@ -31,6 +35,13 @@ class ReplayLM(LM):
         super().__init__()
         self.path = responses
         self._stored = stored_responses(responses)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from accelerate import Accelerator
+
+            self.accelerator = Accelerator()
+            self._rank = self.accelerator.process_index
+            self._world_size = self.accelerator.num_processes
+            self._device = self.accelerator.device
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict | None = None) -> ReplayLM:
@@ -53,10 +64,12 @@ class ReplayLM(LM):
             doc = request.doc or {}
             keys = [k for k in (doc.get("question"), doc.get("topic")) if isinstance(k, str)]
             key = next((k.strip() for k in keys if k.strip() in self._stored), None)
-            if key is None or given[key] >= len(self._stored[key]):
+            # Asked more often than `repeats`: lm_eval evens out the processes' shares; any answer will do.
+            turn = min(given[key], request.repeats - 1) if key is not None else 0
+            if key is None or turn >= len(self._stored[key]):
                 missing.append(keys[0] if keys else "?")
                 continue
-            answers.append(self._stored[key][given[key]])
+            answers.append(self._stored[key][turn])
             given[key] += 1
         if missing:
             raise HarnessError(
@@ -74,6 +87,19 @@ class ReplayLM(LM):
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         raise HarnessError("stored answers have no likelihoods; the replay model serves generation tasks only")
+
+    def all_gather(self, tensor: Any) -> Any:
+        return self.accelerator.gather(tensor)
+
+    def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
+        import torch.distributed
+
+        result: list[Any] | None = [None] * self.world_size if self.rank == dst else None
+        torch.distributed.gather_object(obj=obj, object_gather_list=result, dst=dst)
+        return result
+
+    def barrier(self) -> None:
+        self.accelerator.wait_for_everyone()
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         return chat_history[-1]["content"]

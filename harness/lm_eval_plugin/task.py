@@ -40,11 +40,13 @@ class Scored(float):
         return float(self), self.counts
 
 
-def over_counts(aggregate: Callable[[Sequence[Any]], float]) -> Callable[[Iterable[Scored]], float]:
-    """An lm_eval aggregation from a function of counts."""
+def over_counts(
+    aggregate: Callable[[Sequence[Any]], float], rows: Callable[[list[Any]], list[Any]]
+) -> Callable[[Iterable[Scored]], float]:
+    """An lm_eval aggregation from a function of counts; rows: what to make of the questions' counts first."""
 
     def aggregation(values: Iterable[Scored]) -> float:
-        return aggregate([value.counts for value in values])
+        return aggregate(rows([value.counts for value in values]))
 
     return aggregation
 
@@ -55,7 +57,9 @@ class _JudgeFilter(Filter):
         self._task = task
 
     def apply(self, resps: Iterable[list[str]], docs: list[dict[str, Any]]) -> list[str]:
-        return self._task.judge_responses([list(r) for r in resps], docs)
+        # With several processes lm_eval evens out their shares by asking a question again; the extra answers come last.
+        repeats = self._task.config.repeats
+        return self._task.judge_responses([list(r)[:repeats] for r in resps], docs)
 
 
 class JudgedTask(ConfigurableTask):
@@ -66,7 +70,7 @@ class JudgedTask(ConfigurableTask):
     def __init__(self, config: dict[str, Any]) -> None:
         config = {key: value for key, value in config.items() if key != "class"}
         config["metric_list"] = [
-            {"metric": name, "aggregation": over_counts(aggregate), "higher_is_better": better}
+            {"metric": name, "aggregation": over_counts(aggregate, self.rows), "higher_is_better": better}
             for name, (aggregate, better) in self.metrics.items()
         ]
         config["process_results"] = _in_the_class
@@ -102,6 +106,11 @@ class JudgedTask(ConfigurableTask):
     def count(self, doc: dict[str, Any], annotations: str) -> Any:
         """Counts of one question from its annotation JSON."""
         raise NotImplementedError
+
+    @staticmethod
+    def rows(counts: Sequence[Any]) -> list[Any]:
+        """What the metrics aggregate over, from the questions' counts."""
+        return list(counts)
 
     def sample_values(self, counts: Any) -> dict[str, float]:
         """What the samples file shows for one question."""

@@ -1,0 +1,153 @@
+"""The FActScore tasks: biographies against a knowledge source, and ANAH questions against their documents."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from harness.annotation import dump_annotations, load_annotations
+from harness.annotators import judge_spec
+from harness.data.biographies import load_entities
+from harness.errors import HarnessError
+from harness.factscore import score
+from harness.factscore.evaluator import FactScorer, Item, open_scorer
+from harness.factscore.knowledge import Knowledge, open_knowledge
+from harness.factscore.score import FactCounts
+from harness.lm_eval_plugin.task import JudgedTask
+from harness.metrics import ratio
+
+log = logging.getLogger(__name__)
+
+Rows = Sequence[FactCounts]
+_ENTITIES = {"labeled": 183, "unlabeled": 500}
+
+
+def _per_response(value: Callable[[FactCounts], float]) -> Callable[[Rows], float]:
+    """Mean over the responses that answer, as the paper's tables count correct and incorrect facts."""
+
+    def mean(rows: Rows) -> float:
+        answered = [value(r) for r in rows if r.responded and not r.skipped]
+        return ratio(sum(answered), len(answered))
+
+    return mean
+
+
+def metrics(gamma: float) -> dict[str, tuple[Callable[[Rows], float], bool]]:
+    """Metrics of the FActScore tasks: name -> (aggregation over responses, whether higher is better)."""
+    return {
+        "factscore": (lambda rows: score.score(rows, gamma), True),
+        "factscore_no_penalty": (score.init_score, True),
+        "factscore_ci95_low": (lambda rows: score.score_ci95(rows, gamma)[0], True),
+        "factscore_ci95_high": (lambda rows: score.score_ci95(rows, gamma)[1], True),
+        "respond_ratio": (score.respond_ratio, True),
+        "facts_per_response": (score.num_facts_per_response, True),
+        "supported": (_per_response(lambda r: r.supported), True),
+        "unsupported": (_per_response(lambda r: r.unsupported + r.irrelevant), False),
+        "unparsed_facts": (_per_response(lambda r: r.unparsed), False),
+    }
+
+
+class FactScoreTask(JudgedTask):
+    """FActScore of biographies (REFERENCE: EMNLP 2023), judge and knowledge source from `--metadata`."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.metrics = metrics(float((config.get("metadata") or {}).get("gamma", score.GAMMA)))
+        super().__init__(config)
+
+    def knowledge(self, docs: list[dict[str, Any]] | None = None) -> Knowledge:
+        """The pages the facts are checked against; docs: the questions about to be judged, None before that."""
+        source = self.settings.get("knowledge") or os.environ.get("HARNESS_FACTSCORE_KNOWLEDGE")
+        if not source:
+            raise HarnessError(
+                'no knowledge source: give --metadata \'{"knowledge": "PATH"}\' or HARNESS_FACTSCORE_KNOWLEDGE: '
+                "FActScore's SQLite database, JSONL with title and text, or hf:REPO"
+            )
+        return open_knowledge(source)
+
+    def page_title(self, doc: dict[str, Any]) -> str:
+        return doc["topic"]
+
+    def _scorer(self, spec: str, docs: list[dict[str, Any]] | None) -> FactScorer:
+        names = ("retrieval", "k", "demos", "extractor", "strict", "abstain_detector", "missing")
+        chosen = {name: self.settings[name] for name in names if name in self.settings}
+        if "sentence_style" in self.settings:
+            chosen["style"] = self.settings["sentence_style"]
+        return open_scorer(spec, self.knowledge(docs), options=self.settings.get("judge_args"), **chosen)
+
+    def open_judge(self) -> str:
+        spec = judge_spec(self.settings.get("judge"), self.settings.get("default_judge"))
+        self._spec = spec
+        self._scorer(spec, None).check()
+        return spec
+
+    def judge_responses(self, resps: list[list[str]], docs: list[dict[str, Any]]) -> list[str]:
+        scorer = self._scorer(self._spec, docs)
+        self.settings["factscore"] = scorer.settings()
+        items = [
+            Item(self.page_title(doc), doc["question"], response, doc["language"])
+            for doc, responses in zip(docs, resps, strict=True)
+            for response in responses
+        ]
+        scored = iter(scorer.score(items))
+        return [dump_annotations([next(scored).to_annotation() for _ in responses]) for responses in resps]
+
+    def count(self, doc: dict[str, Any], annotations: str) -> list[FactCounts]:
+        return [score.counts_of_annotation(a) for a in load_annotations(annotations)]
+
+    @staticmethod
+    def rows(counts: Sequence[list[FactCounts]]) -> list[FactCounts]:
+        return [row for of_question in counts for row in of_question]
+
+    def sample_values(self, counts: list[FactCounts]) -> dict[str, float]:
+        own = {name: self.metrics[name][0](counts) for name in self.metrics if "_ci95_" not in name}
+        return {name: own.get(name, own["factscore"]) for name in self.metrics}
+
+
+class AnahFactScoreTask(FactScoreTask):
+    """The FActScore evaluator on ANAH questions; the page of a topic is its reference document."""
+
+    def page_title(self, doc: dict[str, Any]) -> str:
+        return f"{doc['topic']} ({doc['language']})" if doc["topic"] in self._twice else doc["topic"]
+
+    def knowledge(self, docs: list[dict[str, Any]] | None = None) -> Knowledge:
+        documents: dict[str, set[str]] = {}
+        for doc in docs or ():
+            documents.setdefault(doc["topic"], set()).add(doc["document"])
+        # A name may stand for a page in either language.
+        self._twice = {topic for topic, texts in documents.items() if len(texts) > 1}
+        return open_knowledge({self.page_title(doc): doc["document"] for doc in docs or ()})
+
+
+def entities_dataset(
+    entities: str | None = None, part: str = "labeled", language: str = "en", **_: Any
+) -> dict[str, datasets.Dataset]:
+    """lm_eval `custom_dataset`: biography prompts.
+
+    entities: a file of names, FActScore JSONL, `hf:REPO`, or FActScore's data folder (default
+    $HARNESS_FACTSCORE_ENTITIES), of which `part` (labeled or unlabeled) is taken.
+    """
+    source = entities or os.environ.get("HARNESS_FACTSCORE_ENTITIES")
+    if not source:
+        raise HarnessError(
+            'no entities: give --metadata \'{"entities": "PATH"}\' or HARNESS_FACTSCORE_ENTITIES: FActScore\'s data '
+            "folder or prompt_entities.txt, its labelled JSONL, or hf:REPO"
+        )
+    if not source.startswith("hf:") and Path(source).is_dir():
+        folder = Path(source)
+        found = [f for f in (folder / part / "prompt_entities.txt", folder / "prompt_entities.txt") if f.is_file()]
+        if not found:
+            raise HarnessError(f"{folder}: neither {part}/prompt_entities.txt nor prompt_entities.txt in it")
+        source = str(found[0])
+    rows = load_entities(source)
+    if len(rows) != _ENTITIES[part]:
+        log.warning("%s holds %d entities, not the %d of FActScore's %s set", source, len(rows), _ENTITIES[part], part)
+    return {
+        "test": datasets.Dataset.from_list(
+            [{"topic": r.topic, "question": r.question, "language": language} for r in rows]
+        )
+    }
