@@ -2,7 +2,7 @@
 
     python -m harness.export SAMPLES --annotations OUT.jsonl --summary OUT.csv
 
-SAMPLES is an lm_eval samples file of a judged task (or annotation JSONL). OUT.jsonl gets one row a sentence with the keys
+SAMPLES is an lm_eval samples file of a judged task (or annotation JSONL). OUT.jsonl gets a row a sentence with the keys
 question, response, sentence, annotation, language; a sentence without a verdict has annotation null, as in
 its eval.py. OUT.csv has the reference's columns: ok, nofact, contradictory, unverifiable (percent
 of all sentences), hallucination, total, and score = 1 - hallucination / total. That score differs from `factuality`.

@@ -71,7 +71,7 @@ def test_sentences_are_judged_a_window_at_a_time_and_no_more_is_read() -> None:
             read.append(i)
             yield item(i, "o. c. n.")
 
-    echo = Echo(window=5)
+    echo = Echo(window=6)
     annotations = annotate(stream(), echo, progress=False)
     next(annotations)
     assert (read, echo.batches) == ([0, 1], [6])

@@ -6,7 +6,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.annotation import Annotation, Judgement, Label, Sentence, dump_annotations, load_annotations
@@ -37,6 +37,7 @@ def annotations(draw: st.DrawFn) -> Annotation:
     )
 
 
+@settings(max_examples=50)
 @given(st.lists(annotations(), min_size=1, max_size=3))
 def test_round_trip(rows: list[Annotation]) -> None:
     text = dump_annotations(rows)

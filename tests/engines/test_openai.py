@@ -139,6 +139,18 @@ def test_what_came_before_the_servers_death_is_kept(server: JudgeServer, tmp_pat
     assert len(server.answered) == len(set(server.answered)) == 40
 
 
+def test_answers_on_their_way_when_the_trouble_comes_are_kept(server: JudgeServer, tmp_path: Path) -> None:
+    def slowly(messages: list[dict[str, str]]) -> str:
+        time.sleep(0.5)
+        return "late"
+
+    server.answer, server.one_at_a_time, server.fail_first = slowly, False, 1
+    cache = AnswerCache(tmp_path / "a.sqlite")
+    with pytest.raises(EngineError, match="answered 500"):
+        open_engine(f"openai:{server.url}#rules", cache, retries=0, concurrency=2).complete(say("a", "b"), Sampling())
+    assert len(cache) == 1
+
+
 class TestCheck:
     """What is found out before any work is spent."""
 

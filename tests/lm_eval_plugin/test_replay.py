@@ -19,8 +19,8 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
     return path
 
 
-def request(**doc: str) -> Instance:
-    return Instance("generate_until", doc, ("the prompt, which is not looked at", {}), 0)
+def request(repeats: int = 1, **doc: str) -> Instance:
+    return Instance("generate_until", doc, ("the prompt, which is not looked at", {}), 0, ("task", 0, repeats))
 
 
 def test_plain_rows(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_answers_go_to_their_questions_whatever_the_order(tmp_path: Path) -> Non
         {"question": "Q?", "response": "q2"},
     )
     model = ReplayLM(str(file))
-    asked = [request(question=" R?"), request(question="Q?"), request(question="Q?")]
+    asked = [request(question=" R?"), request(2, question="Q?"), request(2, question="Q?")]
     assert model.generate_until(asked) == ["r", "q1", "q2"]
     assert model.generate_until(asked[:1]) == ["r"]
 
@@ -91,11 +91,17 @@ def test_biographies_are_found_by_topic(tmp_path: Path) -> None:
 
 def test_missing_answers_are_counted_and_shown(tmp_path: Path) -> None:
     model = ReplayLM(str(write(tmp_path / "a.jsonl", {"question": "Q?", "response": "q1"})))
-    asked = [request(question=q) for q in ("Q?", "Q?", "R?", "S?", "T?")]
+    asked = [request(2, question=q) for q in ("Q?", "Q?", "R?", "S?", "T?")]
     with pytest.raises(
         HarnessError, match=r"a\.jsonl: 4 of 5 requested answers are not stored.*'Q\?'; 'R\?'; 'S\?'\. "
     ):
         model.generate_until(asked)
+
+
+def test_requests_that_only_fill_up_a_process_get_any_answer(tmp_path: Path) -> None:
+    """lm_eval asks the last question again where one process has fewer questions than another."""
+    model = ReplayLM(str(write(tmp_path / "a.jsonl", {"question": "Q?", "response": "q1"})))
+    assert model.generate_until([request(question="Q?")] * 3) == ["q1"] * 3
 
 
 def test_answers_nobody_asks_for_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
