@@ -3,11 +3,11 @@
     python -m benchmarks.annotation concurrency   # dialogue in batches against one sentence, one turn at a time
     python -m benchmarks.annotation streaming     # 8 k, 82 k, 822 k sentences through an instant engine
 
-`concurrency` runs the same sentences with the same prompts through the same engine and model (vLLM's server on the CPU,
-started afresh for each side, the answer cache empty) and compares labels. The reference's order of work is one sentence,
-one turn at a time; its prompts put the document behind the sentence, where prefix caching finds nothing to share, so its
-side runs without; a third side gives it our prompts' shared prefix as well. The first turn is constrained to
-<Facts Present>: left alone, SmolLM2 finds no facts anywhere and every dialogue would end after one turn.
+`concurrency` runs the same sentences with the same prompts through the same engine and model (vLLM's server on the
+CPU, started afresh for each side, the answer cache empty) and compares labels. The reference's order of work is one
+sentence, one turn at a time; its prompts put the document behind the sentence, where prefix caching finds nothing to
+share, so its side runs without; a third side gives it our prompts' shared prefix as well. The first turn is constrained
+to <Facts Present>: left alone, SmolLM2 finds no facts anywhere and every dialogue would end after one turn.
 Results and manifests go to results/benchmarks/.
 """
 
