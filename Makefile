@@ -20,7 +20,7 @@ test: $(VENV)/.ready-dev
 	$(VENV)/bin/python -m pytest -m "not vllm"
 
 test-vllm: $(VLLM_VENV)/.ready
-	$(VLLM_VENV)/bin/python -m pytest -m vllm
+	$(VLLM_VENV)/bin/python -m pytest -m vllm tests/real_vllm
 
 bench-vllm: $(VLLM_VENV)/.ready
 	$(VLLM_VENV)/bin/python -m benchmarks.annotation concurrency

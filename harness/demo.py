@@ -22,6 +22,7 @@ from harness.samples import samples_file
 
 TASK = "anah_factuality_mini"
 MODEL = "smollm2-135m"
+TOKENS = 128  # an answer; two cores generate some 90 a second
 
 
 def run(out: Path, models: Path, limit: int | None) -> None:
@@ -31,7 +32,7 @@ def run(out: Path, models: Path, limit: int | None) -> None:
     shutil.rmtree(runs, ignore_errors=True)
     command = ["lm_eval", "--model", "hf", "--model_args", f"pretrained={model}", "--tasks", TASK]
     command += ["--apply_chat_template", "--batch_size", "32", "--device", "cpu"]
-    command += ["--log_samples", "--output_path", str(runs)]
+    command += ["--gen_kwargs", f"max_gen_toks={TOKENS}", "--log_samples", "--output_path", str(runs)]
     if limit is not None:
         command += ["--limit", str(limit)]
     print("$", " ".join(command), flush=True)

@@ -49,7 +49,7 @@ _CHINESE_NEGATION = re.compile(r"不|没|未|无|非")
 _TOKEN = re.compile(r"\d[\d,]*(?:\.\d+)?|[^\W\d_]+(?:['’][a-z]+)?")
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _HAN = re.compile(r"[一-鿿]+")
-_TITLE = re.compile(r"《([^》]+)》|“([^”]{2,12})”")
+_TITLE = re.compile(r"《([^《》]+)》|“([^”]{2,12})”")
 _SUFFIX = re.compile(r"(?:ations?|ings?|ers?|ed|es|s|ly|al|ic)$")
 
 

@@ -105,23 +105,31 @@ class TransformersEngine:
         self._tokenizer: Any = None
 
     def check(self) -> None:
-        self._load()
+        """The small files only: the weights would lie beside the generating model until the judge's turn comes."""
+        from transformers import AutoConfig, AutoTokenizer
 
-    def _load(self) -> None:
-        if self._model is not None:
-            return
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(self.target, padding_side="left")
-            self._model = AutoModelForCausalLM.from_pretrained(self.target, dtype=self._dtype)
-        except (OSError, ValueError) as error:
-            raise EngineError(f"transformers cannot load {self.target!r}: {error}") from error
+        if self._tokenizer is None:
+            try:
+                AutoConfig.from_pretrained(self.target)
+                self._tokenizer = AutoTokenizer.from_pretrained(self.target, padding_side="left")
+            except (OSError, ValueError) as error:
+                raise EngineError(f"transformers cannot load {self.target!r}: {error}") from error
         if self._tokenizer.chat_template is None:
             raise EngineError(f"{self.target!r} has no chat template; a judge must be an instruct model")
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
+
+    def _load(self) -> None:
+        if self._model is not None:
+            return
+        self.check()
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        try:
+            self._model = AutoModelForCausalLM.from_pretrained(self.target, dtype=self._dtype)
+        except (OSError, ValueError) as error:
+            raise EngineError(f"transformers cannot load {self.target!r}: {error}") from error
         device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._model.to(device).eval()
 

@@ -15,7 +15,7 @@ from harness.annotators import judge_spec
 from harness.data.biographies import load_entities
 from harness.errors import HarnessError
 from harness.factscore import score
-from harness.factscore.evaluator import FactScorer, Item, open_scorer
+from harness.factscore.evaluator import Item, open_scorer
 from harness.factscore.knowledge import Knowledge, open_knowledge
 from harness.factscore.score import FactCounts
 from harness.lm_eval_plugin.task import JudgedTask
@@ -59,8 +59,8 @@ class FactScoreTask(JudgedTask):
         self.metrics = metrics(float((config.get("metadata") or {}).get("gamma", score.GAMMA)))
         super().__init__(config)
 
-    def knowledge(self, docs: list[dict[str, Any]] | None = None) -> Knowledge:
-        """The pages the facts are checked against; docs: the questions about to be judged, None before that."""
+    def open_knowledge(self) -> Knowledge:
+        """The pages the facts are checked against."""
         source = self.settings.get("knowledge") or os.environ.get("HARNESS_FACTSCORE_KNOWLEDGE")
         if not source:
             raise HarnessError(
@@ -70,30 +70,27 @@ class FactScoreTask(JudgedTask):
         return open_knowledge(source)
 
     def page_title(self, doc: dict[str, Any]) -> str:
+        """Title of the page that the answer to a question is checked against."""
         return doc["topic"]
 
-    def _scorer(self, spec: str, docs: list[dict[str, Any]] | None) -> FactScorer:
+    def open_judge(self) -> str:
+        spec = judge_spec(self.settings.get("judge"), self.settings.get("default_judge"))
         names = ("retrieval", "k", "demos", "extractor", "strict", "abstain_detector", "missing")
         chosen = {name: self.settings[name] for name in names if name in self.settings}
         if "sentence_style" in self.settings:
             chosen["style"] = self.settings["sentence_style"]
-        return open_scorer(spec, self.knowledge(docs), options=self.settings.get("judge_args"), **chosen)
-
-    def open_judge(self) -> str:
-        spec = judge_spec(self.settings.get("judge"), self.settings.get("default_judge"))
-        self._spec = spec
-        self._scorer(spec, None).check()
+        self._scorer = open_scorer(spec, self.open_knowledge(), options=self.settings.get("judge_args"), **chosen)
+        self._scorer.check()
+        self.settings["factscore"] = self._scorer.settings()
         return spec
 
     def judge_responses(self, resps: list[list[str]], docs: list[dict[str, Any]]) -> list[str]:
-        scorer = self._scorer(self._spec, docs)
-        self.settings["factscore"] = scorer.settings()
         items = [
             Item(self.page_title(doc), doc["question"], response, doc["language"])
             for doc, responses in zip(docs, resps, strict=True)
             for response in responses
         ]
-        scored = iter(scorer.score(items))
+        scored = iter(self._scorer.score(items))
         return [dump_annotations([next(scored).to_annotation() for _ in responses]) for responses in resps]
 
     def count(self, doc: dict[str, Any], annotations: str) -> list[FactCounts]:
@@ -112,15 +109,11 @@ class AnahFactScoreTask(FactScoreTask):
     """The FActScore evaluator on ANAH questions; the page of a topic is its reference document."""
 
     def page_title(self, doc: dict[str, Any]) -> str:
-        return f"{doc['topic']} ({doc['language']})" if doc["topic"] in self._twice else doc["topic"]
+        # One name may stand for a page in either language.
+        return doc["topic"] if doc["language"] == "en" else f"{doc['topic']} ({doc['language']})"
 
-    def knowledge(self, docs: list[dict[str, Any]] | None = None) -> Knowledge:
-        documents: dict[str, set[str]] = {}
-        for doc in docs or ():
-            documents.setdefault(doc["topic"], set()).add(doc["document"])
-        # A name may stand for a page in either language.
-        self._twice = {topic for topic, texts in documents.items() if len(texts) > 1}
-        return open_knowledge({self.page_title(doc): doc["document"] for doc in docs or ()})
+    def open_knowledge(self) -> Knowledge:
+        return open_knowledge({self.page_title(doc): doc["document"] for doc in self.eval_docs})
 
 
 def entities_dataset(

@@ -1,0 +1,68 @@
+"""The page of coloured sentences."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.annotation import Annotation, Judgement, Label, Sentence
+from harness.page import format_metric, main, render
+
+RESPONSE = "Ada wrote <script>alert(1)</script>.\n\nShe was born in 1900."
+
+
+def annotation() -> Annotation:
+    return Annotation(
+        question="Who was <b>Ada</b>?",
+        response=RESPONSE,
+        language="en",
+        judge="lexical",
+        topic="Ada",
+        sentences=(Sentence(RESPONSE[:36], 0, 36), Sentence(RESPONSE[38:], 38, len(RESPONSE))),
+        judgements=(Judgement(Label.OK, ('say "yes" & <i>so</i>',)), Judgement(Label.CONTRADICTORY)),
+    )
+
+
+def test_model_output_is_shown_as_text() -> None:
+    page = render([annotation()], {}, title="T", subtitle="S")
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;." in page
+    assert "<b>Ada</b>" not in page
+    assert "&#34;yes&#34; &amp; &lt;i&gt;so" in page
+
+
+def test_every_sentence_carries_label_and_mark_and_the_text_keeps_its_line_breaks() -> None:
+    page = render([annotation()], {}, title="T", subtitle="S")
+    body = page[page.index("<article") :]
+    assert body.count('class="s ok"') == body.count('class="s contradictory"') == 1
+    assert "<sup>✓</sup></span>\n\n<span" in body
+    assert '<td>factuality</td><td class="n">50.0 %</td>' in page
+
+
+def test_page_from_a_samples_file(tmp_path: Path) -> None:
+    a = annotation()
+    row = {
+        "doc": {"question": a.question, "document": "The <reference> text."},
+        "filtered_resps": [json.dumps(a.to_dict())],
+        "filter": "annotation",
+    }
+    (tmp_path / "samples_x.jsonl").write_text(json.dumps(row) + "\n")
+    assert main([str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
+    assert "The &lt;reference&gt; text." in (tmp_path / "page.html").read_text()
+
+
+def test_an_unjudged_run_is_named_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = tmp_path / "samples_x.jsonl"
+    samples.write_text(json.dumps({"doc": {}, "filtered_resps": ["An answer."], "filter": "none"}) + "\n")
+    assert main([str(samples), "--out", str(tmp_path / "page.html")]) == 2
+    error = capsys.readouterr().err
+    assert "row 1" in error
+    assert "replay it" in error
+
+
+def test_missing_values_read_as_missing() -> None:
+    assert format_metric("factuality", float("nan")) == "n/a"
+    assert format_metric("correct", 3.0) == "3"
+    assert format_metric("unparsed_rate", 0.125) == "12.5 %"
