@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from harness.annotators.dialogue import DialogueAnnotator
 from harness.data import anah
 from harness.engines import AnswerCache, CachedEngine, Conversation, Reply, Sampling, open_engine
 from harness.engines.base import Batch
+from harness.jsonl import read_jsonl
 from harness.manifest import manifest, write_manifest
 from harness.models import fetch
 from harness.sentences import split
@@ -77,9 +78,20 @@ def corpus_claims(count: int) -> list[Claim]:
     return claims[:count]
 
 
-def _run(side: Side, model: Path, claims: list[Claim], args: argparse.Namespace) -> tuple[float, list[Judgement]]:
+Timed = tuple[float, list[Judgement]]
+
+
+def _run(side: Side, model: Path, claims: list[Claim], args: argparse.Namespace) -> Timed:
+    """Seconds and judgements. Each finished piece of work is written down with its time, so a killed run goes on."""
+    log = args.out / "partial" / f"{args.name}-{SIDES.index(side)}.jsonl"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    done = [row for _, row in read_jsonl(log)][: len(claims)] if log.exists() else []
+    judgements = [Judgement(Label(j["label"]), tuple(j["evidence"])) for row in done for j in row["judgements"]]
+    seconds = sum(row["seconds"] for row in done)
+    if len(judgements) == len(claims):
+        return seconds, judgements
     options = args.server_option + ([] if side.prefix_caching else ["--no-enable-prefix-caching"])
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory() as work, log.open("a", encoding="utf-8") as out:
         server = Server(model, Path(work) / "server.log", options)
         server.start()
         try:
@@ -87,15 +99,18 @@ def _run(side: Side, model: Path, claims: list[Claim], args: argparse.Namespace)
             engine = open_engine(server.target, AnswerCache(Path(work) / "answers.sqlite"), concurrency=concurrency)
             annotator = DialogueAnnotator(engine, guided=True, max_tokens=args.max_tokens)
             annotator.judge([Claim("Warm up?", "The sky is blue.", "The sky is blue. Grass is green.", "en")])
-            begin = time.perf_counter()
-            if side.batched:
-                judgements = annotator.judge(claims)
-            else:
-                with tqdm(claims, desc=side.name, mininterval=20) as bar:
-                    judgements = [annotator.judge([claim])[0] for claim in bar]
-            return time.perf_counter() - begin, judgements
+            left = claims[len(judgements) :]
+            for piece in tqdm([left] if side.batched else [[claim] for claim in left], desc=side.name, mininterval=20):
+                begin = time.perf_counter()
+                answers = annotator.judge(piece)
+                row = {"seconds": time.perf_counter() - begin, "judgements": [asdict(j) for j in answers]}
+                out.write(json.dumps(row) + "\n")
+                out.flush()
+                seconds += row["seconds"]
+                judgements += answers
         finally:
             server.kill()
+    return seconds, judgements
 
 
 def concurrency(args: argparse.Namespace) -> None:
@@ -106,7 +121,8 @@ def concurrency(args: argparse.Namespace) -> None:
     rows: list[dict[str, Any]] = []
     ours: list[Judgement] = []
     for side in SIDES:
-        part = claims[: round(side.share * len(claims))]
+        limit = len(claims) if side.batched else round(side.share * args.alone)
+        part = claims[:limit]
         seconds, judgements = _run(side, model, part, args)
         ours = ours or judgements
         speed = len(part) / seconds
@@ -211,6 +227,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     one = commands.add_parser("concurrency", help="needs vLLM (make bench-vllm)")
     one.add_argument("--sentences", type=int, default=300)
+    one.add_argument("--alone", type=int, default=300, help="sentences for one at a time, which takes seconds each")
     one.add_argument("--concurrency", type=int, default=64)
     one.add_argument("--max-tokens", type=int, default=32, help="limit of the quoted passages")
     one.add_argument("--server-option", action="append", default=[], help="one more argument for the server")
