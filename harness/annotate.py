@@ -22,7 +22,7 @@ from harness.annotation import Annotation, Sentence
 from harness.annotators import judge_spec, open_annotator
 from harness.annotators.base import Annotator, Claim
 from harness.data import anah
-from harness.errors import HarnessError
+from harness.errors import HarnessError, command
 from harness.jsonl import write_jsonl
 from harness.metrics import count, summarise
 from harness.samples import stored_responses
@@ -107,7 +107,8 @@ def items_of(responses: str | Path, questions: Iterable[anah.Question]) -> list[
     ]
 
 
-def main(argv: list[str] | None = None) -> int:
+@command
+def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m harness.annotate", description=__doc__.split("\n")[0])
     parser.add_argument("responses", type=Path)
@@ -117,24 +118,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--style", choices=STYLES, default="anah")
     parser.add_argument("--out", type=Path, required=True, help="annotation JSONL, one row a response")
     args = parser.parse_args(argv)
-    try:
-        documents = anah.load_mini("all") if args.documents == "mini" else anah.load(args.documents)
-        items = items_of(args.responses, documents)
-        annotator = open_annotator(judge_spec(args.judge), args.judge_args)
-        annotator.check()
-        counts = []
+    documents = anah.load_mini("all") if args.documents == "mini" else anah.load(args.documents)
+    items = items_of(args.responses, documents)
+    annotator = open_annotator(judge_spec(args.judge), args.judge_args)
+    annotator.check()
+    counts = []
 
-        def rows() -> Iterator[dict]:
-            for annotation in annotate(items, annotator, style=args.style, total=len(items)):
-                counts.append(count([annotation]))
-                yield annotation.to_dict()
+    def rows() -> Iterator[dict]:
+        for annotation in annotate(items, annotator, style=args.style, total=len(items)):
+            counts.append(count([annotation]))
+            yield annotation.to_dict()
 
-        write_jsonl(args.out, rows())
-        print(json.dumps({"judge": annotator.spec, "responses": len(items), **summarise(counts)}, indent=2))
-    except HarnessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    write_jsonl(args.out, rows())
+    print(json.dumps({"judge": annotator.spec, "responses": len(items), **summarise(counts)}, indent=2))
 
 
 if __name__ == "__main__":

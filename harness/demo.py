@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, command
 from harness.manifest import manifest, write_manifest
 from harness.models import fetch
 from harness.page import format_metric, write_page
@@ -62,19 +62,15 @@ def run(out: Path, models: Path, limit: int | None) -> None:
     )
 
 
-def main(argv: list[str] | None = None) -> int:
+@command
+def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m harness.demo", description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("results/demo"))
     parser.add_argument("--models", type=Path, default=Path("models"), help="where the model is kept")
     parser.add_argument("--limit", type=int, help="only the first N questions")
     args = parser.parse_args(argv)
-    try:
-        run(args.out, args.models, args.limit)
-    except HarnessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    run(args.out, args.models, args.limit)
 
 
 if __name__ == "__main__":

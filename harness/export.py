@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.annotation import Annotation, Label
-from harness.errors import HarnessError
+from harness.errors import HarnessError, command
 from harness.jsonl import write_jsonl
 from harness.metrics import count, score_reference
 from harness.samples import read_annotations, samples_file
@@ -50,7 +50,8 @@ def reference_summary(annotations: Iterable[Annotation]) -> dict[str, str | int]
     return shares | {"hallucination": wrong, "total": total, "score": f"{100 * score_reference(rows):.2f}"}
 
 
-def main(argv: list[str] | None = None) -> int:
+@command
+def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m harness.export", description=__doc__.split("\n")[0])
     parser.add_argument("samples", type=Path, help="samples_*.jsonl of lm_eval, or a folder with one of them")
@@ -59,23 +60,18 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not (args.annotations or args.summary):
         parser.error("nothing to write: give --annotations, --summary or both")
-    try:
-        samples = samples_file(args.samples)
-        if args.annotations:
-            rows = (row for a in read_annotations(samples) for row in reference_rows(a))
-            print(f"{args.annotations}: {write_jsonl(args.annotations, rows)} sentences")
-        if args.summary:
-            summary = reference_summary(read_annotations(samples))
-            args.summary.parent.mkdir(parents=True, exist_ok=True)
-            with args.summary.open("w", newline="", encoding="utf-8") as out:
-                writer = csv.DictWriter(out, summary)
-                writer.writeheader()
-                writer.writerow(summary)
-            print(f"{args.summary}: {summary}")
-    except HarnessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    samples = samples_file(args.samples)
+    if args.annotations:
+        rows = (row for a in read_annotations(samples) for row in reference_rows(a))
+        print(f"{args.annotations}: {write_jsonl(args.annotations, rows)} sentences")
+    if args.summary:
+        summary = reference_summary(read_annotations(samples))
+        args.summary.parent.mkdir(parents=True, exist_ok=True)
+        with args.summary.open("w", newline="", encoding="utf-8") as out:
+            writer = csv.DictWriter(out, summary)
+            writer.writeheader()
+            writer.writerow(summary)
+        print(f"{args.summary}: {summary}")
 
 
 if __name__ == "__main__":

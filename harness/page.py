@@ -18,7 +18,7 @@ from pathlib import Path
 from jinja2 import Environment
 
 from harness.annotation import Annotation, Judgement, Label, Sentence
-from harness.errors import HarnessError
+from harness.errors import HarnessError, command
 from harness.jsonl import read_jsonl
 from harness.metrics import count, is_missing, summarise
 from harness.samples import read_annotations, samples_file
@@ -96,20 +96,16 @@ def write_page(samples: Path, out: Path, title: str | None = None) -> None:
     out.write_text(page, encoding="utf-8")
 
 
-def main(argv: list[str] | None = None) -> int:
+@command
+def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m harness.page", description=__doc__.split("\n")[0])
     parser.add_argument("samples", type=Path, help="samples_*.jsonl of lm_eval, or a folder with one of them")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--title")
     args = parser.parse_args(argv)
-    try:
-        write_page(samples_file(args.samples), args.out, args.title)
-    except HarnessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    write_page(samples_file(args.samples), args.out, args.title)
     print(args.out)
-    return 0
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 from harness.annotators import judge_spec
 from harness.data.biographies import entity_of, load_labelled, question_about
 from harness.engines import AnswerCache
-from harness.errors import HarnessError
+from harness.errors import HarnessError, command
 from harness.factscore.abstain import DETECTORS
 from harness.factscore.evaluator import MISSING, STYLE, Item, open_scorer
 from harness.factscore.knowledge import open_knowledge
@@ -148,14 +148,10 @@ def run(args: argparse.Namespace) -> None:
     _show({**summarise([r.counts() for r in results], args.gamma), **scorer.settings()})
 
 
-def main(argv: list[str] | None = None) -> int:
+@command
+def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    try:
-        run(_parser().parse_args(argv))
-    except HarnessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    run(_parser().parse_args(argv))
 
 
 if __name__ == "__main__":
