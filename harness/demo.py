@@ -42,6 +42,7 @@ def run(out: Path, models: Path, limit: int | None) -> None:
     results = next(samples.parent.glob("results_*.json"))
     data = json.loads(results.read_text(encoding="utf-8"))
     scores = {name.split(",")[0]: value for name, value in data["results"][TASK].items() if name != "alias"}
+    (out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     page = out / "page.html"
     write_page(samples, page, f"SmolLM2-135M-Instruct on {TASK}")
     write_manifest(
