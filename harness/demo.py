@@ -41,7 +41,7 @@ def run(out: Path, models: Path, limit: int | None) -> None:
     samples = samples_file(runs)
     results = next(samples.parent.glob("results_*.json"))
     data = json.loads(results.read_text(encoding="utf-8"))
-    scores = {name.split(",")[0]: value for name, value in data["results"][TASK].items() if name != "alias"}
+    scores = {name: data["results"][TASK][f"{name},annotation"] for name in data["higher_is_better"][TASK]}
     (out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     page = out / "page.html"
     write_page(samples, page, f"SmolLM2-135M-Instruct on {TASK}")
@@ -56,8 +56,8 @@ def run(out: Path, models: Path, limit: int | None) -> None:
         ),
     )
     print(f"\n{'metric':<24}{'value':>10}")
-    for name in data["higher_is_better"][TASK]:
-        print(f"{name:<24}{format_metric(name, scores[name]):>10}")
+    for name, value in scores.items():
+        print(f"{name:<24}{format_metric(name, value):>10}")
     print(
         f"\njudge: {data['configs'][TASK]['metadata']['judge']}\nresults: {results}\nevery sentence, coloured: {page}"
     )
