@@ -24,7 +24,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +70,8 @@ def corpus_claims(count: int) -> list[Claim]:
 
     The sentences are those of the small corpus's English documents.
     """
-    claims = []
-    for _, group in groupby((q for q in anah.load_mini("all") if q.language == "en"), key=lambda q: q.topic):
-        for q in group:
-            claims += [Claim(q.question, s.text, q.document, "en") for s in split(q.document, "en")[:8]]
+    questions = [q for q in anah.load_mini("all") if q.language == "en"]
+    claims = [Claim(q.question, s.text, q.document, "en") for q in questions for s in split(q.document, "en")[:8]]
     return claims[:count]
 
 

@@ -30,13 +30,13 @@ def run(out: Path, models: Path, limit: int | None) -> None:
     model = fetch(MODEL, models / MODEL)
     runs = out / "lm_eval"
     shutil.rmtree(runs, ignore_errors=True)
-    command = ["lm_eval", "--model", "hf", "--model_args", f"pretrained={model}", "--tasks", TASK]
-    command += ["--apply_chat_template", "--batch_size", "32", "--device", "cpu"]
-    command += ["--gen_kwargs", f"max_gen_toks={TOKENS}", "--log_samples", "--output_path", str(runs)]
+    lm_eval = ["lm_eval", "--model", "hf", "--model_args", f"pretrained={model}", "--tasks", TASK]
+    lm_eval += ["--apply_chat_template", "--batch_size", "32", "--device", "cpu"]
+    lm_eval += ["--gen_kwargs", f"max_gen_toks={TOKENS}", "--log_samples", "--output_path", str(runs)]
     if limit is not None:
-        command += ["--limit", str(limit)]
-    print("$", " ".join(command), flush=True)
-    if subprocess.run([sys.executable, "-m", *command]).returncode:
+        lm_eval += ["--limit", str(limit)]
+    print("$", " ".join(lm_eval), flush=True)
+    if subprocess.run([sys.executable, "-m", *lm_eval]).returncode:
         raise HarnessError("lm_eval failed; its message stands above")
     samples = samples_file(runs)
     results = next(samples.parent.glob("results_*.json"))
@@ -48,7 +48,7 @@ def run(out: Path, models: Path, limit: int | None) -> None:
     write_manifest(
         out / "manifest.json",
         manifest(
-            command=" ".join(command),
+            command=" ".join(lm_eval),
             model=json.loads((model / "harness_source.json").read_text()),
             judge=data["configs"][TASK]["metadata"]["judge"],
             task_version=data["versions"][TASK],

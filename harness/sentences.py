@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.annotation import Sentence
-from harness.errors import HarnessError
+from harness.errors import HarnessError, command
 
 Language = Literal["en", "zh"]
 Style = Literal["anah", "spacy"]
@@ -129,7 +129,8 @@ def _split_spacy(text: str, language: str) -> Iterator[tuple[int, int]]:
     yield start, len(text)
 
 
-def main(argv: list[str] | None = None) -> int:
+@command
+def main(argv: list[str] | None = None) -> None:
     """Command line: one JSON line a sentence."""
     parser = argparse.ArgumentParser(prog="python -m harness.sentences", description=__doc__.split("\n")[0])
     parser.add_argument("--language", required=True, choices=LANGUAGES)
@@ -140,14 +141,11 @@ def main(argv: list[str] | None = None) -> int:
         data = sys.stdin.buffer.read() if args.file == "-" else Path(args.file).read_bytes()
         text = data.decode("utf-8")
     except OSError as error:
-        print(f"error: {args.file}: {error.strerror}", file=sys.stderr)
-        return 2
+        raise HarnessError(f"{args.file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        print(f"error: {args.file}: not UTF-8 ({error.reason} at byte {error.start})", file=sys.stderr)
-        return 2
+        raise HarnessError(f"{args.file}: not UTF-8 ({error.reason} at byte {error.start})") from error
     for s in split(text, args.language, args.style):
         print(json.dumps({"text": s.text, "start": s.start, "end": s.end}, ensure_ascii=False))
-    return 0
 
 
 if __name__ == "__main__":

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.engines.base import Batch, Conversation, Reply, Sampling
 from harness.errors import EngineError
-
-log = logging.getLogger(__name__)
 
 
 def model_identity(model: str) -> str:

@@ -100,10 +100,6 @@ class FactScoreTask(JudgedTask):
     def rows(counts: Sequence[list[FactCounts]]) -> list[FactCounts]:
         return [row for of_question in counts for row in of_question]
 
-    def sample_values(self, counts: list[FactCounts]) -> dict[str, float]:
-        own = {name: self.metrics[name][0](counts) for name in self.metrics if "_ci95_" not in name}
-        return {name: own.get(name, own["factscore"]) for name in self.metrics}
-
 
 class AnahFactScoreTask(FactScoreTask):
     """The FActScore evaluator on ANAH questions; the page of a topic is its reference document."""

@@ -21,7 +21,7 @@ from harness.annotation import dump_annotations, load_annotations
 from harness.annotators import judge_spec, open_annotator
 from harness.data import anah
 from harness.errors import HarnessError
-from harness.metrics import METRICS, Counts, count, factuality
+from harness.metrics import METRICS, Counts, count
 
 log = logging.getLogger(__name__)
 
@@ -113,8 +113,9 @@ class JudgedTask(ConfigurableTask):
         return list(counts)
 
     def sample_values(self, counts: Any) -> dict[str, float]:
-        """What the samples file shows for one question."""
-        return {name: aggregate([counts]) for name, (aggregate, _) in self.metrics.items()}
+        """What the samples file shows for one question; where the score's interval stands, its own score."""
+        rows = self.rows([counts])
+        return {name: self.metrics[name.split("_ci95_")[0]][0](rows) for name in self.metrics}
 
     def process_results(self, doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
         """Per-question metric values from the filter's annotation JSON."""
@@ -163,13 +164,6 @@ class AnahTask(JudgedTask):
 
     def count(self, doc: dict[str, Any], annotations: str) -> Counts:
         return count(load_annotations(annotations))
-
-    def sample_values(self, counts: Counts) -> dict[str, float]:
-        own = factuality([counts])
-        fixed = {"factuality_ci95_low": own, "factuality_ci95_high": own}
-        return {
-            name: fixed[name] if name in fixed else aggregate([counts]) for name, (aggregate, _) in self.metrics.items()
-        }
 
 
 def _as_dataset(questions: list[anah.Question], language: str | None) -> dict[str, datasets.Dataset]:
