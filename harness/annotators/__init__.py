@@ -28,7 +28,8 @@ def annotator_names() -> list[str]:
 
 def _choices() -> str:
     return (
-        "lexical (no model), dialogue@openai:http://HOST:PORT/v1#MODEL, dialogue@vllm:MODEL, dialogue@hf:MODEL, "
+        "lexical (no model), world (the fact world's sentences only), "
+        "dialogue@openai:http://HOST:PORT/v1#MODEL, dialogue@vllm:MODEL, dialogue@hf:MODEL, "
         "anah_v2@openai:URL#MODEL, anah_v2@vllm:opencompass/anah-v2, anah_v2@hf:opencompass/anah-v2; "
         "for the FActScore tasks also factscore@openai:URL#MODEL, factscore@vllm:MODEL, factscore@hf:MODEL"
     )

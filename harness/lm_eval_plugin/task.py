@@ -166,7 +166,8 @@ class AnahTask(JudgedTask):
         return count(load_annotations(annotations))
 
 
-def _as_dataset(questions: list[anah.Question], language: str | None) -> dict[str, datasets.Dataset]:
+def as_dataset(questions: list[anah.Question], language: str | None) -> dict[str, datasets.Dataset]:
+    """Questions in one language, or all of them, as lm_eval wants them. Raises HarnessError when there is none."""
     chosen = anah.only_language(questions, language)
     if not chosen:
         raise HarnessError(f"no question in language {language!r} among {len(questions)}")
@@ -184,9 +185,9 @@ def anah_dataset(
     found = len({(q.language, q.topic) for q in questions})
     if split == "test" and found < anah.TEST_TOPICS:
         log.warning("%s is a small source: its test split holds %d topics, not %d", data, found, anah.TEST_TOPICS)
-    return _as_dataset(questions, language)
+    return as_dataset(questions, language)
 
 
 def mini_dataset(language: str | None = None, split: str = "test", **_: Any) -> dict[str, datasets.Dataset]:
     """lm_eval `custom_dataset`: the small corpus shipped with the harness."""
-    return _as_dataset(anah.load_mini(split), language)
+    return as_dataset(anah.load_mini(split), language)
