@@ -134,7 +134,10 @@ def mask_response(
         if start >= rendered.end:
             mask.append(int(end_of_turn))
             continue
-        if rendered.text[start : rendered.start].strip() or rendered.text[rendered.end : max(end, rendered.end)].strip():
+        if (
+            rendered.text[start : rendered.start].strip()
+            or rendered.text[rendered.end : max(end, rendered.end)].strip()
+        ):
             raise HarnessError(
                 f"a token covers both the response and the template ({rendered.text[start:end]!r}), so it has no exact "
                 "mask. Use a template that ends in a token of its own before the response."

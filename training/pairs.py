@@ -131,7 +131,7 @@ def _prompt(messages: Any) -> tuple[Message, ...]:
 
 
 def _is_message(message: Any) -> bool:
-    return isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
+    return isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
 
 
 def _response(messages: Any, item: Any, side: str) -> LabelledResponse:

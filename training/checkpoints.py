@@ -1,0 +1,182 @@
+"""Opening models and finding where a run stopped, for every trainer here."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import MISSING, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from trl import ModelConfig, get_quantization_config
+
+from harness.errors import HarnessError
+from harness.jsonl import write_jsonl
+from harness.manifest import manifest, write_manifest
+from training.configuration import PairArguments
+
+PACKAGES = ("trl", "peft", "accelerate", "deepspeed", "datasets")
+
+
+def check_model_folder(name: str | None) -> str:
+    """A hub name or the path of a checkpoint folder. Raises HarnessError for a path that is no such folder."""
+    if not name:
+        raise HarnessError("no model: set model_name_or_path to a checkpoint folder or a hub name")
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not any((path / file).is_file() for file in ("config.json", "adapter_config.json")):
+            raise HarnessError(f"{path}: not a checkpoint folder (no config.json); give one saved by transformers")
+        return str(path)
+    looks_like_path = path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
+    if path.exists() or looks_like_path:
+        raise HarnessError(f"{name}: no such checkpoint folder")
+    return name
+
+
+def load_model(name: str | None, model_args: ModelConfig, trust_remote_code: bool = False) -> PreTrainedModel:
+    """The causal language model of a checkpoint, in the type, attention and quantization that `model_args` asks for.
+
+    Raises HarnessError naming the folder when it cannot be loaded.
+    """
+    name = check_model_folder(name)
+    options: dict[str, Any] = {
+        "revision": model_args.model_revision,
+        "dtype": model_args.dtype,
+        "attn_implementation": model_args.attn_implementation,
+        "trust_remote_code": trust_remote_code,
+    }
+    quantization = get_quantization_config(model_args)
+    if quantization is not None:
+        options |= {"quantization_config": quantization, "device_map": {"": torch.cuda.current_device()}}
+    try:
+        return AutoModelForCausalLM.from_pretrained(name, **options)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise HarnessError(f"{name}: cannot be loaded as a causal language model ({_short(error)})") from error
+
+
+def load_tokenizer(name: str | None, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint, with a padding token. Raises HarnessError when there is none to load."""
+    name = check_model_folder(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise HarnessError(f"{name}: its tokenizer cannot be loaded ({_short(error)})") from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _short(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def checkpoint_to_resume(wanted: str | bool | None, output_dir: str) -> str | None:
+    """Folder to resume from: None to start fresh, a path as it is; "true" the last whole checkpoint of `output_dir`.
+
+    A checkpoint cut short by a kill has no readable trainer state, which is written last, and is passed over.
+    Raises HarnessError for a path that is not a trainer's checkpoint.
+    """
+    if wanted is None or wanted is False or str(wanted).lower() in {"", "false", "none"}:
+        return None
+    if wanted is True or str(wanted).lower() in {"true", "last"}:
+        found = [p for p in Path(output_dir).glob("checkpoint-*") if p.name.split("-")[-1].isdigit()]
+        whole = [p for p in sorted(found, key=lambda p: int(p.name.split("-")[-1])) if _is_whole(p)]
+        return str(whole[-1]) if whole else None
+    if not _is_whole(Path(wanted)):
+        raise HarnessError(
+            f"{wanted}: not a trainer checkpoint (no readable trainer_state.json); name a checkpoint-N folder, or say "
+            "true for the last one of output_dir"
+        )
+    return str(wanted)
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+class LossCurve(TrainerCallback):
+    """Writes every log entry of a run to a JSONL file as it comes; a resumed run keeps the entries before it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the file with what the trainer remembers."""
+        if state.is_world_process_zero:
+            write_jsonl(self.path, state.log_history)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Add the latest entry."""
+        if state.is_world_process_zero and state.log_history:
+            with self.path.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(state.log_history[-1]) + "\n")
+
+
+def training_packages() -> dict[str, str]:
+    """Versions of the packages only training uses, for a manifest."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def main_process() -> bool:
+    """Whether this process speaks for all of a distributed run."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def tell(text: str) -> None:
+    """A line on standard error, from one process only."""
+    if main_process():
+        print(text, file=sys.stderr)
+
+
+def write_run_manifest(trainer: Trainer, script_args: PairArguments, model_args: ModelConfig, **settings: Any) -> None:
+    """Write `manifest.json` into a trainer's output folder: inputs, versions, and settings that are not defaults."""
+    if not trainer.is_world_process_zero():
+        return
+    record = manifest(
+        inputs=[path for path in (script_args.pairs, script_args.eval_pairs) if path],
+        training_packages=training_packages(),
+        model=model_args.model_name_or_path,
+        peft=changed_settings(model_args) if model_args.use_peft else None,
+        config=changed_settings(trainer.args),
+        processes=trainer.args.world_size,
+        **settings,
+    )
+    write_manifest(Path(trainer.args.output_dir) / "manifest.json", record)
+
+
+def changed_settings(config: Any) -> dict[str, Any]:
+    """Fields of a dataclass that differ from their defaults; secrets are left out."""
+    changed = {}
+    for known in fields(config):
+        default = known.default_factory() if known.default_factory is not MISSING else known.default
+        value = getattr(config, known.name)
+        if value != default and not known.name.endswith("_token"):
+            changed[known.name] = value
+    return changed
