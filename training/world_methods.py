@@ -81,7 +81,6 @@ def prepare(seed: int, folder: Path) -> dict[str, Any]:
 def train(seed: int, method: str, rate: float, folder: Path) -> Path:
     """Train a method at a learning rate on the seed's pairs; returns the checkpoint's folder."""
     from training import mask_dpo
-    from training.configuration import MaskDPOConfig, parse
 
     out = folder / f"{method}-{rate:g}"
     if (out / "manifest.json").exists():
@@ -97,7 +96,7 @@ def train(seed: int, method: str, rate: float, folder: Path) -> Path:
     argv = ["--config", str(RECIPES / f"{method}.yaml")]
     for key, value in overrides.items():
         argv += [f"--{key}", str(value)]
-    mask_dpo.train(*parse(MaskDPOConfig, "training.mask_dpo", argv))
+    mask_dpo.train(*mask_dpo.parse(argv))
     return out
 
 
