@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -171,8 +170,8 @@ def _end_of_turn(
     offsets: list[tuple[int, int]],
     first: int,
 ) -> int:
-    """Number of tokens up to the end of turn: the first special token after the response, which is what the model has to
-    generate; without one, the template's text up to its last character that is not white space."""
+    """Number of tokens up to the end of turn: the first special token after the response, which is what the model has
+    to generate; without one, the template's text up to its last character that is not white space."""
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     last = first
     for i in range(first, len(ids)):
@@ -216,3 +215,83 @@ def mask_pair(
             return None
         sides.append(masked)
     return MaskedPair(*sides)
+
+
+def mask_pairs(
+    pairs: Iterable[Pair],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    masking: str = "sentences",
+    end_of_turn: bool = True,
+    max_length: int | None = None,
+) -> Iterator[tuple[Pair, MaskedPair | None]]:
+    """`mask_pair` over a stream, the pair beside its masks."""
+    for pair in pairs:
+        yield (
+            pair,
+            mask_pair(pair, tokenizer, masking=masking, end_of_turn=end_of_turn, max_length=max_length),
+        )
+
+
+@dataclass(slots=True)
+class MaskSummary:
+    """What became of a file's pairs, and how much of their responses counts (tokens, end of turn included)."""
+
+    pairs: int = 0
+    dropped: int = 0
+    response_tokens: int = 0
+    chosen_counting: int = 0
+    rejected_counting: int = 0
+
+    def add(self, masked: MaskedPair | None) -> None:
+        """Count one pair."""
+        self.pairs += 1
+        if masked is None:
+            self.dropped += 1
+            return
+        for side in (masked.chosen, masked.rejected):
+            self.response_tokens += len(side.input_ids) - side.response_start
+        self.chosen_counting += sum(masked.chosen.mask)
+        self.rejected_counting += sum(masked.rejected.mask)
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    from training.drift import drift, summarise
+
+    parser = argparse.ArgumentParser(prog="python -m training.masks", description=str(__doc__).split("\n")[0])
+    parser.add_argument("--tokenizer", required=True, help="folder or hub name of a tokenizer with a chat template")
+    parser.add_argument("--pairs", type=Path, required=True, help="pairs in the official format")
+    parser.add_argument("--out", type=Path, required=True, help="JSONL of token ids and masks, a row a kept pair")
+    parser.add_argument("--masking", choices=MASKINGS, default="sentences")
+    parser.add_argument("--no-end-of-turn", dest="end_of_turn", action="store_false")
+    parser.add_argument("--max-length", type=int)
+    parser.add_argument("--drift", action="store_true", help="also measure the reference's length-sum masks")
+    args = parser.parse_args(argv)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
+    except (OSError, ValueError) as error:
+        raise HarnessError(f"{args.tokenizer}: no tokenizer there ({str(error)[:200]})") from error
+    check_tokenizer(tokenizer)
+    summary, drifts = MaskSummary(), []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        pairs = tqdm(read_pairs(args.pairs), desc="masks", unit="pair")
+        options = {"masking": args.masking, "end_of_turn": args.end_of_turn, "max_length": args.max_length}
+        for pair, masked in mask_pairs(pairs, tokenizer, **options):
+            summary.add(masked)
+            if args.drift:
+                drifts.append(drift(pair.prompt, pair.chosen, tokenizer, COUNTING["chosen"]))
+                drifts.append(drift(pair.prompt, pair.rejected, tokenizer, COUNTING["rejected"]))
+            if masked is not None:
+                yield asdict(masked)
+
+    write_jsonl(args.out, rows())
+    if not summary.pairs:
+        raise HarnessError(f"{args.pairs}: holds no pair")
+    print(json.dumps(asdict(summary) | ({"drift": summarise(drifts)} if args.drift else {}), indent=2))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

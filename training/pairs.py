@@ -173,9 +173,12 @@ def _labels(item: dict[str, Any], types: list[Any], side: str) -> tuple[Label, .
 def _spans(text: str, spans: Any, sents: list[str]) -> tuple[Sentence, ...]:
     if not isinstance(spans, list) or len(spans) != len(sents):
         raise HarnessError(f"{len(sents)} sentences but spans is no list of that length")
-    found = []
-    for (start, end), sentence in zip(spans, sents, strict=True):
-        if text[start:end] != sentence:
-            raise HarnessError(f"characters {start}:{end} of the response are not the sentence {sentence!r}")
+    found: list[Sentence] = []
+    for span, sentence in zip(spans, sents, strict=True):
+        if not (isinstance(span, list) and len(span) == 2 and all(isinstance(place, int) for place in span)):
+            raise HarnessError(f"{span!r} is no span [start, end]")
+        start, end = span
+        if start < (found[-1].end if found else 0) or text[start:end] != sentence:
+            raise HarnessError(f"characters {start}:{end} of the response are not the next sentence, {sentence!r}")
         found.append(Sentence(sentence, start, end))
     return tuple(found)

@@ -31,9 +31,7 @@ def test_the_reference_implementations_batch_means(shared_data: Path, loss_type:
             torch.tensor(case[name], dtype=torch.float64)
             for name in ("policy_chosen", "policy_rejected", "reference_chosen", "reference_rejected")
         ]
-        loss = preference_loss(
-            *inputs, loss_type=loss_type, beta=case["beta"], label_smoothing=case["label_smoothing"]
-        )
+        loss = preference_loss(*inputs, loss_type=loss_type, beta=case["beta"], label_smoothing=case["label_smoothing"])
         expected = case["mean_loss"][loss_type]
         assert loss.mean().item() == pytest.approx(expected, rel=1e-6, abs=1e-6)
         assert loss.shape == ((64,) if loss_type == "kto_pair" else (32,))
@@ -55,9 +53,7 @@ def test_the_reference_implementations_batch_means(shared_data: Path, loss_type:
 )
 def test_policy_equal_to_the_reference(loss_type: str, expected: float) -> None:
     zero = torch.zeros(1)
-    loss = preference_loss(
-        *tensors(-3, -7, -3, -7), loss_type=loss_type, beta=0.1, chosen_kl=zero, rejected_kl=zero
-    )
+    loss = preference_loss(*tensors(-3, -7, -3, -7), loss_type=loss_type, beta=0.1, chosen_kl=zero, rejected_kl=zero)
     assert loss.mean().item() == pytest.approx(expected)
 
 
