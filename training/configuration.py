@@ -11,6 +11,7 @@ from trl import DPOConfig, ModelConfig, TrlParser
 
 from harness.errors import HarnessError
 from training.losses import LOSS_TYPES
+from training.masks import MASKINGS
 
 # Fields of DPOConfig that our loss does not read.
 UNREAD = ("loss_type", "loss_weights", "ld_alpha", "f_divergence_type", "use_weighting", "sync_ref_model")
@@ -39,8 +40,8 @@ class MaskDPOConfig(DPOConfig):
         default="sentences",
         metadata={
             "help": "sentences: Mask-DPO, correct sentences of the chosen and wrong ones of the rejected response "
-            "count. none: every response token counts, as in DPO.",
-            "choices": ["sentences", "none"],
+            "count. facts: the same, sentences without a fact never. none: every response token counts, as in DPO.",
+            "choices": [*MASKINGS],
         },
     )
     end_of_turn: bool = field(default=True, metadata={"help": "Whether end-of-turn tokens count."})
@@ -86,8 +87,8 @@ class MaskDPOConfig(DPOConfig):
             raise HarnessError(
                 f"preference_loss {self.preference_loss!r}: choose one of {', '.join((*LOSS_TYPES, 'sepo'))}"
             )
-        if self.masking not in ("sentences", "none"):
-            raise HarnessError(f"masking {self.masking!r}: choose sentences or none")
+        if self.masking not in MASKINGS:
+            raise HarnessError(f"masking {self.masking!r}: choose {', '.join(MASKINGS)}")
         if self.preference_loss == "robust" and not 0 <= self.label_smoothing < 0.5:
             raise HarnessError(f"label_smoothing {self.label_smoothing}: robust needs a value from 0 to below 0.5")
         if self.preference_loss == "sepo" and not self.sepo_oracle:

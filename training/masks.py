@@ -28,11 +28,14 @@ from harness.errors import HarnessError, command
 from harness.jsonl import write_jsonl
 from training.pairs import LabelledResponse, Pair, read_pairs
 
-COUNTING = {
-    "chosen": frozenset({Label.OK, Label.NOFACT}),
-    "rejected": frozenset({Label.CONTRADICTORY, Label.UNVERIFIABLE}),
+_WRONG = frozenset({Label.CONTRADICTORY, Label.UNVERIFIABLE})
+COUNTING = {"chosen": frozenset({Label.OK, Label.NOFACT}), "rejected": _WRONG}
+# Labels of the sentences that count, by masking and side; None: everything does.
+MASKINGS: dict[str, dict[str, frozenset[Label]] | None] = {
+    "sentences": COUNTING,
+    "facts": {"chosen": frozenset({Label.OK}), "rejected": _WRONG},
+    "none": None,
 }
-MASKINGS = ("sentences", "none")
 _SENTINEL = "sentinel0response0of0the0template"
 
 
@@ -193,17 +196,19 @@ def mask_pair(
 ) -> MaskedPair | None:
     """Masks of both sides; None when one side has no counting token, possibly after cutting to `max_length` tokens.
 
-    masking: `sentences` (Mask-DPO) or `none` (every token of the response counts: plain DPO on the same tokens).
+    masking: `sentences` (Mask-DPO), `facts` (the same, but sentences without a fact count on neither side), or `none`
+    (every token of the response counts: plain DPO on the same tokens).
     Raises HarnessError naming the pair's row.
     """
     if masking not in MASKINGS:
-        raise HarnessError(f"masking {masking!r} is not known; use {' or '.join(MASKINGS)}")
+        raise HarnessError(f"masking {masking!r} is not known; use {', '.join(MASKINGS)}")
     check_tokenizer(tokenizer)
+    rules = MASKINGS[masking]
     sides = []
     for side, response in (("chosen", pair.chosen), ("rejected", pair.rejected)):
         if not response.text.strip():
             raise HarnessError(f"{pair.where}: {side}: the response is empty. Mend or remove the row.")
-        counting = COUNTING[side] if masking == "sentences" else None
+        counting = None if rules is None else rules[side]
         try:
             masked = mask_response(pair.prompt, response, tokenizer, counting, end_of_turn=end_of_turn)
         except HarnessError as error:

@@ -31,7 +31,7 @@ from harness.errors import HarnessError, command
 from harness.manifest import manifest, write_manifest
 
 RECIPES = Path(__file__).parent / "recipes" / "world"
-METHODS = ("dpo", "dpop", "tdpo", "sepo", "mask_dpo")
+METHODS = ("dpo", "dpop", "tdpo", "sepo", "mask_dpo", "mask_dpo_facts")
 RATES = (1e-5, 2.5e-5, 5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
 ORACLE_RATE = 1e-4  # of the DPO model that scores SePO's tokens, at every rate of SePO
 MOST_UNPARSED = 0.02
@@ -222,7 +222,8 @@ def tables(scores: dict[Any, Any], seeds: Sequence[int], rates: dict[str, float]
             row |= {"factuality": mean, "low": low, "high": high}
             for name in ("correct", "incorrect"):
                 row[f"{name}_per_response"] = float(np.mean([v[name] / v["responses"] for v in found]))
-            row |= {n: float(np.mean([v[n] for v in found])) for n in ("unparsed_rate", "sentences_per_response")}
+            for name in ("nofact_rate", "unparsed_rate", "sentences_per_response"):
+                row[name] = float(np.mean([v[name] for v in found]))
             levels.append(row)
         for method in rates:
             for other in ("base", "dpo"):
@@ -259,7 +260,8 @@ def main(argv: list[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     levels, differences = tables(scores, args.seeds, rates)
     for name, table in (("tuning", pd.DataFrame(tuning)), ("levels", levels), ("differences", differences)):
-        table.round(4).to_csv(args.out / f"{name}.csv", index=False)
+        numbers = [c for c in table.select_dtypes("float") if c != "rate"]
+        table.round(dict.fromkeys(numbers, 4)).to_csv(args.out / f"{name}.csv", index=False)
     record = manifest(
         seeds=args.seeds,
         tuning_seeds=args.tuning_seeds,

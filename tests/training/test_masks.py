@@ -308,3 +308,13 @@ def test_the_reference_masks_token_zero_and_never_more_than_there_is(smollm2):
     text = "It is red."
     response = LabelledResponse(text, locate(text, [text]), (Label.OK,))
     assert length_sum_mask(response, [5, 0, 7], tokenizer, COUNTING["chosen"]) == ([1, 0, 1], 1)
+
+
+def test_sentences_without_a_fact_can_be_left_out(smollm2):
+    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+    masked = mask_pair(Pair(QUESTION, THREE, THREE), tokenizer, masking="facts")
+    assert masked is not None
+    assert "".join(shown(tokenizer, masked.chosen)) == "It is red.<|im_end|>"
+    assert "".join(shown(tokenizer, masked.rejected)) == "It is blue.<|im_end|>"
+    with pytest.raises(HarnessError, match="sentences, facts, none"):
+        mask_pair(Pair(QUESTION, THREE, THREE), tokenizer, masking="words")
