@@ -1,4 +1,4 @@
-# make demo      set up, then answer and score the small corpus with a real small model (results/demo/)
+# make demo      set up, then the whole loop in the fact world and a real small model scored (results/demo/)
 # make test      set up, then lint, type check and all tests that need no vLLM
 # make test-vllm set up vLLM for the CPU in an environment of its own, then its tests
 # make clean     remove the environments and fetched models
@@ -11,7 +11,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .PHONY: demo test test-vllm bench-vllm clean
 
 demo: $(VENV)/.ready
-	$(VENV)/bin/python -m harness.demo --out results/demo
+	$(VENV)/bin/python -m training.loop world --out results/demo/world --work out/demo
+	$(VENV)/bin/python -m harness.demo --out results/demo/real --limit 12
 
 test: $(VENV)/.ready-dev
 	$(VENV)/bin/ruff check .
