@@ -168,7 +168,7 @@ def write_run_manifest(trainer: Trainer, script_args: PairArguments, model_args:
         processes=trainer.args.world_size,
         **settings,
     )
-    write_manifest(Path(trainer.args.output_dir) / "manifest.json", record)
+    write_manifest(Path(trainer.args.output_dir or ".") / "manifest.json", record)
 
 
 def changed_settings(config: Any) -> dict[str, Any]:

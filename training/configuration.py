@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import yaml
@@ -78,6 +78,9 @@ class MaskDPOConfig(DPOConfig):
             self.bf16 = not self.fp16 and not self.use_cpu and torch.cuda.is_available()
         if self.ddp_find_unused_parameters is None:
             self.ddp_find_unused_parameters = False
+        if self.ddp_broadcast_buffers is None:
+            # Processes may differ in their number of forward passes, and a broadcast in each would wait for ever.
+            self.ddp_broadcast_buffers = False
         self.precompute_ref_log_probs = self.preference_loss != "tdpo"
         super().__post_init__()
         self._check()
@@ -109,7 +112,8 @@ def parse_arguments(
     config_type: type[Config], program: str, argv: list[str] | None
 ) -> tuple[PairArguments, Config, ModelConfig]:
     """YAML file and command line to arguments. Raises HarnessError for an unreadable file or an unknown key."""
-    parser = TrlParser((PairArguments, config_type, ModelConfig), prog=program)
+    kinds: list[Any] = [PairArguments, config_type, ModelConfig]
+    parser = TrlParser(kinds, prog=program)
     try:
         script_args, config, model_args = parser.parse_args_and_config(argv)
     except (OSError, ValueError, TypeError, IndexError, yaml.YAMLError) as error:

@@ -150,7 +150,7 @@ class _TokenLogProbs(torch.autograd.Function):
 
 def token_logps(logits: Tensor, labels: Tensor) -> Tensor:
     """Log-probability of every label in nats, float32. logits (tokens, vocabulary), labels (tokens,)."""
-    return _TokenLogProbs.apply(logits, labels)  # type: ignore[no-untyped-call]
+    return _TokenLogProbs.apply(logits, labels)
 
 
 def forward_kl(

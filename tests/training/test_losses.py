@@ -82,7 +82,7 @@ def test_tdpo_shifts_the_margin_by_the_divergences_and_learns_from_the_rejected_
 def test_tdpo_needs_divergences_and_names_must_be_known() -> None:
     with pytest.raises(ValueError, match="chosen_kl"):
         preference_loss(*tensors(-4, -8, -5, -7), loss_type="tdpo", beta=0.1)
-    with pytest.raises(ValueError, match="unknown loss 'dop'.*sigmoid"):
+    with pytest.raises(ValueError, match=r"unknown loss 'dop'.*sigmoid"):
         preference_loss(*tensors(-4, -8, -5, -7), loss_type="dop", beta=0.1)
 
 

@@ -1,0 +1,175 @@
+"""Several answers to every question, from any engine."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from harness.data import anah
+from harness.engines import CachedEngine, Reply, Sampling, open_engine
+from harness.errors import HarnessError
+from harness.jsonl import read_jsonl
+from harness.prompts import prompt
+from training.preferences.growing import append, resume
+
+log = logging.getLogger(__name__)
+
+WINDOW = 256  # questions in flight; their rows are written together, a question's samples in a row
+
+Place = tuple[str, str, int]
+"""Language, question, number of the sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Answer `number` (from 0) to a question."""
+
+    question: anah.Question
+    response: str
+    number: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """A row: topic, question, document, language, response, sample."""
+        return {**self.question.to_dict(), "response": self.response, "sample": self.number}
+
+
+def load_questions(source: str) -> list[anah.Question]:
+    """Questions of `mini:train`, `mini:test`, `mini:all` or of an ANAH-format path, each text once a language.
+
+    Raises HarnessError for an unknown part or a row that is no question.
+    """
+    name, _, part = source.partition(":")
+    found = anah.load_mini(part or "train") if name == "mini" else anah.load(source)
+    once: dict[tuple[str, str], anah.Question] = {}
+    for question in found:
+        once.setdefault((question.language, question.question), question)
+    if len(once) < len(found):
+        log.warning("%s: %d questions are asked twice; their first rows are taken", source, len(found) - len(once))
+    return list(once.values())
+
+
+def ask(question: anah.Question, with_document: bool = False) -> str:
+    """What the model is asked: the question, or the question with its reference document (`harness/prompts`)."""
+    if not with_document:
+        return question.question
+    template = prompt(f"answer_with_document_{question.language}")
+    return template.format(document=question.document, question=question.question).strip()
+
+
+def draw(
+    questions: Sequence[anah.Question],
+    engine: CachedEngine,
+    *,
+    n: int,
+    sampling: Sampling,
+    with_document: bool = False,
+    done: Collection[Place] = (),
+    counts: Counter[str] | None = None,
+    on_reply: Callable[[], object] | None = None,
+) -> Iterator[Sample]:
+    """`n` samples a question, question by question; memory is bounded by `WINDOW` questions.
+
+    Sample k has seed `sampling.seed + k`, so two runs are independent when their seeds are `n` apart. All questions of
+    a window are sent at once for every k. done: places to leave out. counts: gets asked, failed (the engine could not
+    answer: no sample) and empty. Raises HarnessError for settings that cannot work, EngineError when the engine fails
+    as a whole.
+    """
+    if n < 1 or not questions:
+        raise HarnessError(f"nothing to sample: {len(questions)} questions, {n} samples each")
+    if sampling.temperature < 0 or sampling.top_k < 0 or not 0 < sampling.top_p <= 1 or sampling.max_tokens < 1:
+        raise HarnessError("sampling needs temperature >= 0, top-k >= 0, 0 < top-p <= 1 and max-tokens >= 1")
+    if sampling.temperature == 0 and n > 1:
+        raise HarnessError(f"temperature 0 gives {n} times the same answer; raise it, or take 1 sample")
+    counts = Counter() if counts is None else counts
+
+    def replied(_: int, reply: Reply) -> None:
+        if on_reply is not None:
+            on_reply()
+
+    for start in range(0, len(questions), WINDOW):
+        window = questions[start : start + WINDOW]
+        found: dict[tuple[int, int], Sample] = {}
+        for k in range(n):
+            left = [(i, q) for i, q in enumerate(window) if (q.language, q.question, k) not in done]
+            conversations = [[{"role": "user", "content": ask(q, with_document)}] for _, q in left]
+            replies = engine.complete(conversations, replace(sampling, seed=sampling.seed + k), replied)
+            for (i, q), reply in zip(left, replies, strict=True):
+                counts["asked"] += 1
+                if reply.text is None:
+                    if not counts["failed"]:
+                        log.warning("no answer to %r: %s", q.question, reply.error)
+                    counts["failed"] += 1
+                    continue
+                counts["empty"] += not reply.text.strip()
+                found[i, k] = Sample(q, reply.text, k)
+        yield from (found[place] for place in sorted(found))
+
+
+def sample(
+    questions: Sequence[anah.Question],
+    engine_spec: str,
+    out: Path,
+    *,
+    n: int,
+    sampling: Sampling,
+    with_document: bool = False,
+    engine_args: dict[str, Any] | None = None,
+    progress: bool = True,
+) -> Counter[str]:
+    """Write `n` samples a question to `out` (`Sample.to_dict`); what the file already holds is not asked again.
+
+    The row's question is the plain one even with_document. Returns the counts of `draw` and `already`, the rows found;
+    failed requests have no row and are asked again next time. Raises HarnessError for a file made with other settings,
+    and when nothing was answered at all; EngineError when the engine fails.
+    """
+    engine = open_engine(engine_spec, **(engine_args or {}))
+    engine.engine.check()
+    settings = {
+        "engine": engine.engine.identity,
+        "n": n,
+        "sampling": asdict(sampling),
+        "with_document": with_document,
+        "questions": _digest(questions),
+    }
+    counts: Counter[str] = Counter(asked=0, failed=0, empty=0)
+    found = resume(out, settings)
+    done = _places(out) if found else set()
+    counts["already"] = len(done)
+    with (
+        tqdm(total=n * len(questions), initial=len(done), desc="sample", unit="response", disable=not progress) as bar,
+        out.open("a", encoding="utf-8") as file,
+    ):
+        drawn = draw(
+            questions,
+            engine,
+            n=n,
+            sampling=sampling,
+            with_document=with_document,
+            done=done,
+            counts=counts,
+            on_reply=bar.update,
+        )
+        for one in drawn:
+            append(file, one.to_dict())
+    if not done and counts["failed"] == counts["asked"]:
+        raise HarnessError(f"{engine_spec} answered none of {counts['asked']} requests")
+    return counts
+
+
+def _places(out: Path) -> set[Place]:
+    rows = read_jsonl(out, required=["language", "question", "sample"])
+    return {(row["language"], row["question"], row["sample"]) for _, row in rows}
+
+
+def _digest(questions: Iterable[anah.Question]) -> str:
+    digest = hashlib.sha256()
+    for q in questions:
+        digest.update("\0".join((q.language, q.topic, q.question, q.document, "")).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
