@@ -80,7 +80,7 @@ def read_pairs(path: str | Path) -> Iterator[Pair]:
                 prompt=_prompt(row["prompt"]),
                 chosen=_response(row["chosen"], row["chosen_item"], "chosen"),
                 rejected=_response(row["rejected"], row["rejected_item"], "rejected"),
-                topic=str(row.get("topic", "")),
+                topic=str(row.get("topic") or ""),
                 where=where,
             )
         except HarnessError as error:
@@ -158,7 +158,7 @@ def _response(messages: Any, item: Any, side: str) -> LabelledResponse:
 def _labels(item: dict[str, Any], types: list[Any], side: str) -> tuple[Label, ...]:
     given = item.get("labels")
     if given is None:
-        unknown = next((t for t in types if t not in TYPES), None)
+        unknown = next((t for t in types if not isinstance(t, str) or t not in TYPES), None)
         if unknown is not None:
             raise HarnessError(f"{side}_item: unknown type {unknown!r}; use {' or '.join(TYPES)}")
         return tuple(TYPES[t] for t in types)
@@ -178,7 +178,9 @@ def _spans(text: str, spans: Any, sents: list[str]) -> tuple[Sentence, ...]:
         if not (isinstance(span, list) and len(span) == 2 and all(isinstance(place, int) for place in span)):
             raise HarnessError(f"{span!r} is no span [start, end]")
         start, end = span
-        if start < (found[-1].end if found else 0) or text[start:end] != sentence:
+        if not sentence.strip():
+            raise HarnessError(f"sentence {len(found) + 1} is empty")
+        if start < (found[-1].end if found else 0) or end > len(text) or text[start:end] != sentence:
             raise HarnessError(f"characters {start}:{end} of the response are not the next sentence, {sentence!r}")
         found.append(Sentence(sentence, start, end))
     return tuple(found)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from harness.annotators import judge_spec
 from harness.engines import Sampling
-from harness.errors import command
+from harness.errors import HarnessError, command
 from harness.manifest import manifest, write_manifest
 from harness.sentences import STYLES
 from training.pairs import Pair, write_pairs
@@ -49,6 +49,9 @@ def _run_pair(args: argparse.Namespace) -> None:
     rules = PairRules(**{field.name: getattr(args, field.name) for field in fields(PairRules)})
     annotations = AnnotationFiles(tuple(args.annotations))
     chosen_from = None if args.chosen_from is None else AnnotationFiles((args.chosen_from,))
+    inputs = annotations.files() + ([] if chosen_from is None else chosen_from.files())
+    if args.out.suffix == ".gz" or args.out.is_dir() or args.out.resolve() in [path.resolve() for path in inputs]:
+        raise HarnessError(f"{args.out}: pairs go to a plain file of their own; name another --out")
     pairing = Pairing(annotations, rules, chosen_from)
 
     def shown() -> Iterator[Pair]:
@@ -58,7 +61,6 @@ def _run_pair(args: argparse.Namespace) -> None:
     first = next(pairs)  # without any pair this fails, before a file of an earlier run is touched
     write_pairs(args.out, chain([first], pairs))
     report = pairing.report()
-    inputs = annotations.files() + ([] if chosen_from is None else chosen_from.files())
     write_manifest(f"{args.out}.manifest.json", manifest(inputs=inputs, rules=asdict(rules)))
     text = json.dumps(report, indent=2)
     Path(f"{args.out}.report.json").write_text(text + "\n", encoding="utf-8")

@@ -55,7 +55,8 @@ class PairRules:
 
     rank_by: `share`, number of `correct` sentences, or `factscore` (`extra.factscore`, else the atomic facts of an
     annotation by a FActScore judge; length penalty included). min_gap: least difference of that value; 0 still needs a
-    difference. max_chars, min_sentences: limits for either response; max_length_ratio: longer by shorter, characters.
+    difference. max_chars, min_sentences: limits for either response; max_length_ratio: longer by shorter response, in
+    characters.
     labels: `sentence` as judged; `response`: every sentence of chosen right, of rejected wrong; `random`: any two
     responses (min_gap does not apply), their checkable sentences labelled at random at the rate found in the file.
     """

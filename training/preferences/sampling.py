@@ -63,6 +63,15 @@ def ask(question: anah.Question, with_document: bool = False) -> str:
     return template.format(document=question.document, question=question.question).strip()
 
 
+def _check(questions: Sequence[anah.Question], n: int, sampling: Sampling) -> None:
+    if n < 1 or not questions:
+        raise HarnessError(f"nothing to sample: {len(questions)} questions, {n} samples each")
+    if sampling.temperature < 0 or sampling.top_k < 0 or not 0 < sampling.top_p <= 1 or sampling.max_tokens < 1:
+        raise HarnessError("sampling needs temperature >= 0, top-k >= 0, 0 < top-p <= 1 and max-tokens >= 1")
+    if sampling.temperature == 0 and n > 1:
+        raise HarnessError(f"temperature 0 gives {n} times the same answer; raise it, or take 1 sample")
+
+
 def draw(
     questions: Sequence[anah.Question],
     engine: CachedEngine,
@@ -76,17 +85,12 @@ def draw(
 ) -> Iterator[Sample]:
     """`n` samples a question, question by question; memory is bounded by `WINDOW` questions.
 
-    Sample k has seed `sampling.seed + k`, so two runs are independent when their seeds are `n` apart. All questions of
-    a window are sent at once for every k. done: places to leave out. counts: gets asked, failed (the engine could not
+    Sample k has seed `sampling.seed + k`, so runs are independent when their seeds are `n` apart. All questions of a
+    window are sent at once for every k. done: places to leave out. counts: gets asked, failed (the engine could not
     answer: no sample) and empty. Raises HarnessError for settings that cannot work, EngineError when the engine fails
     as a whole.
     """
-    if n < 1 or not questions:
-        raise HarnessError(f"nothing to sample: {len(questions)} questions, {n} samples each")
-    if sampling.temperature < 0 or sampling.top_k < 0 or not 0 < sampling.top_p <= 1 or sampling.max_tokens < 1:
-        raise HarnessError("sampling needs temperature >= 0, top-k >= 0, 0 < top-p <= 1 and max-tokens >= 1")
-    if sampling.temperature == 0 and n > 1:
-        raise HarnessError(f"temperature 0 gives {n} times the same answer; raise it, or take 1 sample")
+    _check(questions, n, sampling)
     counts = Counter() if counts is None else counts
 
     def replied(_: int, reply: Reply) -> None:
@@ -129,6 +133,7 @@ def sample(
     failed requests have no row and are asked again next time. Raises HarnessError for a file made with other settings,
     and when nothing was answered at all; EngineError when the engine fails.
     """
+    _check(questions, n, sampling)
     engine = open_engine(engine_spec, **(engine_args or {}))
     engine.engine.check()
     settings = {
