@@ -178,10 +178,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--variant", choices=("A", "B"), default="B")
     parser.add_argument("--steps", type=int, default=BaseConfig().steps)
-    parser.add_argument("--threads", type=int, help="CPU threads; default PyTorch's choice")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; the matrices are too small for more")
     args = parser.parse_args(argv)
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    torch.set_num_threads(args.threads)
     world = WorldConfig.variant_a(args.seed) if args.variant == "A" else WorldConfig(seed=args.seed)
     print(build_base(args.out, world, replace(BaseConfig(), steps=args.steps)))
 
