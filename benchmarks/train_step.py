@@ -36,13 +36,13 @@ SIDES: dict[str, dict[str, Any]] = {
 
 def make_pairs(labels: Path, count: int, out: Path) -> None:
     """The first `count` topics both systems answered, in the official format."""
-    from benchmarks.mask_drift import SYSTEMS, labelled_response
     from harness.annotation import Label
     from harness.data.biographies import load_labelled
+    from training.drift import BIOGRAPHIES, labelled_response
     from training.pairs import Pair, write_pairs
 
     answers: dict[str, list[Any]] = {}
-    for system in SYSTEMS:
+    for system in BIOGRAPHIES:
         for row in load_labelled(labels / f"{system}.jsonl").rows:
             response = labelled_response(row)
             if response is not None:

@@ -99,9 +99,12 @@ def test_the_reference_sees_the_same_masks_in_what_we_write():
         (changed(chosen_item={"sents": ["Who knows."], "type": ["hallucination"]}), "no sentence holds 'Itisred"),
         (changed(chosen_item__type=["hallucination"]), "3 sentences but 1 types"),
         (changed(rejected_item__type=["maybe"]), "unknown type 'maybe'"),
+        (changed(rejected_item__type=[["hallucination"]]), "unknown type ['hallucination']"),
         (changed(rejected_item__labels=["maybe"]), "'maybe' is not a valid Label"),
         (changed(rejected_item__labels=[]), "labels is no list of that length"),
         (changed(rejected_item__spans=[[0, 3]]), "are not the next sentence"),
+        (changed(rejected_item__spans=[[0, 99]]), "are not the next sentence"),
+        (changed(rejected_item={"sents": [""], "type": ["hallucination"], "spans": [[0, 0]]}), "sentence 1 is empty"),
         (changed(rejected_item__spans=[[0]]), "is no span"),
         (changed(rejected_item__spans=[]), "spans is no list of that length"),
         (changed(rejected=[{"role": "assistant", "content": " "}]), "rejected: the response is empty"),
@@ -122,6 +125,11 @@ def test_a_truncated_file(tmp_path):
     path.write_text(json.dumps(OFFICIAL) + "\n" + json.dumps(OFFICIAL)[:50])
     with pytest.raises(HarnessError, match=r"row 2: .*truncated"):
         list(read_pairs(path))
+
+
+def test_a_topic_may_be_missing(tmp_path):
+    pairs = read_pairs(write(tmp_path / "p.jsonl", OFFICIAL, changed(topic=None), changed(topic="Red")))
+    assert [pair.topic for pair in pairs] == ["", "", "Red"]
 
 
 def test_labels_must_fit_the_sentences():
