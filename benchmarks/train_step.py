@@ -191,7 +191,8 @@ def main() -> None:
         writer.writerows(table)
     settings = {"pairs": args.pairs, "batch": args.batch, "rounds": args.rounds, "model": Path(args.model).name}
     inputs = [args.labels / f"{name}.jsonl" for name in ("ChatGPT", "InstructGPT")]
-    line = f"python -m benchmarks.train_step --labels FOLDER --pairs {args.pairs} --batch {args.batch} --rounds {args.rounds}"
+    size = f"--pairs {args.pairs} --batch {args.batch} --rounds {args.rounds}"
+    line = f"python -m benchmarks.train_step --labels FOLDER {size}"
     write_manifest(OUT.with_suffix(".manifest.json"), manifest(inputs=inputs, command=line, **settings))
     for row in table:
         print(row)
