@@ -65,20 +65,20 @@ def preference_loss(
 def sigmoid_loss(margin: Tensor, beta: float, label_smoothing: float = 0.0) -> Tensor:
     """DPO, arXiv 2305.18290 eq. 7: -log sigmoid(beta * (r_w - r_l)).
 
-    label_smoothing: share of flipped labels assumed by conservative DPO (ericmitchell.ai/cdpo.pdf, eq. 3).
+    label_smoothing: share of flipped labels assumed by conservative DPO (ericmitchell.ai/cdpo.pdf).
     """
     return -(1 - label_smoothing) * logsigmoid(beta * margin) - label_smoothing * logsigmoid(-beta * margin)
 
 
 def robust_loss(margin: Tensor, beta: float, label_smoothing: float) -> Tensor:
-    """Robust DPO, arXiv 2403.00409 eq. 12: unbiased when a share `label_smoothing` < 0.5 of the labels is flipped."""
+    """Robust DPO, arXiv 2403.00409: unbiased when a share `label_smoothing` < 0.5 of the labels is flipped."""
     straight = (1 - label_smoothing) * logsigmoid(beta * margin)
     flipped = label_smoothing * logsigmoid(-beta * margin)
     return (flipped - straight) / (1 - 2 * label_smoothing)
 
 
 def hinge_loss(margin: Tensor, beta: float) -> Tensor:
-    """SLiC-HF, arXiv 2305.10425 eq. 1, in the form of arXiv 2309.06657 eq. 8: max(0, 1 - beta * (r_w - r_l))."""
+    """SLiC-HF, arXiv 2305.10425, in the form of arXiv 2309.06657: max(0, 1 - beta * (r_w - r_l))."""
     return (1 - beta * margin).relu()
 
 
@@ -88,7 +88,7 @@ def ipo_loss(margin: Tensor, beta: float) -> Tensor:
 
 
 def kto_pair_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
-    """KTO (arXiv 2402.01306 eq. 8) on pairs: each half against the batch mean of the other, which stands for the KL.
+    """KTO (arXiv 2402.01306) on pairs: each half against the batch mean of the other, which stands for the KL.
 
     Shape (2 * pairs,).
     """
@@ -103,20 +103,20 @@ def sppo_hard_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
 
 
 def nca_pair_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
-    """NCA on pairs, arXiv 2402.05369 eq. 11 with two responses."""
+    """NCA on pairs, arXiv 2402.05369 with two responses."""
     won, lost = beta * chosen, beta * rejected
     return -logsigmoid(won) - 0.5 * logsigmoid(-won) - 0.5 * logsigmoid(-lost)
 
 
 def dpop_loss(chosen: Tensor, rejected: Tensor, beta: float, dpop_lambda: float = 50.0) -> Tensor:
-    """DPO-Positive, arXiv 2402.13228 eq. 3: the margin less dpop_lambda * max(0, -r_w), so that pi(y_w) cannot fall."""
+    """DPO-Positive, arXiv 2402.13228: the margin less dpop_lambda * max(0, -r_w), so that pi(y_w) cannot fall."""
     return -logsigmoid(beta * (chosen - rejected - dpop_lambda * (-chosen).relu()))
 
 
 def tdpo_loss(
     chosen: Tensor, rejected: Tensor, chosen_kl: Tensor, rejected_kl: Tensor, beta: float, tdpo_alpha: float = 0.5
 ) -> Tensor:
-    """TDPO2, arXiv 2404.11999 eq. 17: the margin less tdpo_alpha * (SeqKL_l - SeqKL_w), no gradient through SeqKL_w."""
+    """TDPO2, arXiv 2404.11999: the margin less tdpo_alpha * (SeqKL_l - SeqKL_w), no gradient through SeqKL_w."""
     return -logsigmoid(beta * (chosen - rejected - tdpo_alpha * (rejected_kl - chosen_kl.detach())))
 
 
@@ -158,7 +158,7 @@ def forward_kl(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Policy and reference log-probabilities of the labels, and KL(ref || pi), each (tokens,), float32, nats.
 
-    The position term of SeqKL in arXiv 2404.11999 eq. 8. Logits (tokens, vocabulary); `chunk` tokens at a time, and
+    The position term of SeqKL in arXiv 2404.11999. Logits (tokens, vocabulary); `chunk` tokens at a time, and
     the vocabulary-sized intermediates are computed again in the backward pass.
     """
 
