@@ -1,0 +1,201 @@
+"""From cells to stages: what has to run, in which order, and what each stage reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.data.world.base import BaseConfig
+from harness.data.world.generate import WorldConfig
+from harness.errors import HarnessError
+from harness.manifest import sha256
+from training.checkpoints import check_model_folder
+from training.sweep.experiment import STAGES, Cell, Experiment
+
+FORMAT = 1  # of what stages write; raising it makes every stage run again
+SEED_GAP = 1000  # sample k of a stage has seed + k
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A unit of work. settings: plain data, all it depends on besides needs. needs: role to the id of another stage.
+    launch: command that starts it outside the worker; decides no result, so it is not part of the id."""
+
+    kind: str
+    id: str
+    settings: dict[str, Any]
+    needs: dict[str, str]
+    launch: str = field(default="", compare=False)
+
+
+@dataclass(slots=True)
+class Plan:
+    """stages: by id, every stage after those it needs. cells: each cell with the ids of its stages by role, the last one
+    its score."""
+
+    stages: dict[str, Stage] = field(default_factory=dict)
+    cells: list[tuple[Cell, dict[str, str]]] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """For workers, who only need the stages."""
+        return json.dumps([asdict(stage) for stage in self.stages.values()])
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Inverse of `to_json`, without the cells."""
+        return cls(stages={data["id"]: Stage(**data) for data in json.loads(text)})
+
+
+class _Builder:
+    def __init__(self, plan: Plan, experiment: Experiment) -> None:
+        self.plan = plan
+        self.experiment = experiment
+
+    def stage(self, kind: str, settings: Mapping[str, Any], **needs: str) -> str:
+        text = json.dumps([FORMAT, kind, settings, needs], sort_keys=True)
+        name = f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        launch = self.experiment.launch.get(kind, "")
+        self.plan.stages.setdefault(name, Stage(kind, name, json.loads(json.dumps(settings)), needs, launch))
+        return name
+
+    def cell(self, cell: Cell) -> dict[str, str]:
+        """The stages of a cell by role."""
+        s = cell.settings
+        where = f"{self.experiment.path}, {cell.name}"
+        roles: dict[str, str] = {}
+        base = self.model(s.get("model", "world"), s, cell.seed, where)
+        if base.startswith("base-"):
+            roles["base"] = base
+        model = base
+        if steps := s.get("train", []):
+            roles |= self.pairs(s, cell.seed, base, where)
+            for step in steps:
+                model = self.train(step, model, roles["pair"], cell.seed, where)
+            roles["train"] = model
+        score = {"engine": "hf", "batch_size": 128, "chat_template": True} | s.get("score", {})
+        if not score.get("tasks"):
+            raise HarnessError(f"{where}: score names no tasks")
+        if "judge" in s:
+            score["judge"] = s["judge"]
+        roles["score"] = self.stage("score", score, **_model(model), **_world(base))
+        return roles
+
+    def model(self, name: Any, s: dict[str, Any], seed: int, where: str) -> str:
+        """Id of a base stage, or `model:` and the name or folder of an existing model."""
+        if name == "world" or isinstance(name, dict):
+            try:
+                world = WorldConfig.from_dict({**s.get("world", {}), "seed": seed})
+                base = BaseConfig(**{**s.get("base", {}), **(name if isinstance(name, dict) else {})})
+            except TypeError as error:
+                raise HarnessError(f"{where}, model: {error}") from error
+            return self.stage("base", {"world": asdict(world), "base": asdict(base)})
+        try:
+            return f"model:{check_model_folder(name)}"
+        except HarnessError as error:
+            raise HarnessError(f"{where}: missing checkpoint: {error}") from error
+
+    def pairs(self, s: dict[str, Any], seed: int, base: str, where: str) -> dict[str, str]:
+        for name in ("questions", "sample", "judge"):
+            if name not in s:
+                raise HarnessError(f"{where}: training needs {name}")
+        roles = {"questions": self.questions(s["questions"], base, where)}
+        roles |= self.labelled(s["sample"], s, seed, base, roles["questions"], where)
+        inputs = {"annotate": roles["annotate"]}
+        if "chosen" in s:
+            # Draws of their own, or the two sides would share their random numbers.
+            chosen = self.labelled({**s["sample"], **s["chosen"]}, s, seed, base, roles["questions"], where, apart=500)
+            inputs["chosen"] = chosen["annotate"]
+        if "select" in s:
+            roles["select"] = inputs["select"] = self.select(s, seed, base, roles["questions"], where)
+        roles["pair"] = self.stage("pair", {**s.get("pair", {}), "seed": seed}, **inputs)
+        return roles
+
+    def questions(self, source: dict[str, Any], base: str, where: str) -> str:
+        if "file" in source:
+            path = Path(source["file"])
+            if not path.is_file():
+                raise HarnessError(f"{where}: {path}: no such file of questions")
+            return self.stage("questions", {"file": str(path.resolve()), "sha256": sha256(path)})
+        if not base.startswith("base-"):
+            raise HarnessError(f"{where}: name a file of questions; parts and sides are the world's")
+        return self.stage("questions", {"part": "train", "side": "all"} | source, base=base)
+
+    def labelled(
+        self, sampling: dict[str, Any], s: dict[str, Any], seed: int, base: str, questions: str, where: str, apart: int = 0
+    ) -> dict[str, str]:
+        settings = {"engine": "hf", "n": 8, **sampling, "seed": SEED_GAP * seed + apart}
+        other = settings.pop("model", None)
+        model = base if other is None else self.model(other, s, seed, where)
+        sample = self.stage("sample", settings, **_model(model), questions=questions)
+        judge = {"judge": s["judge"], "judge_args": s.get("judge_args", {})}
+        return {"sample": sample, "annotate": self.stage("annotate", judge, sample=sample)}
+
+    def select(self, s: dict[str, Any], seed: int, base: str, questions: str, where: str) -> str:
+        settings = {"seed": seed, **s["select"]}
+        needs = {"questions": questions, **_world(base)}
+        if source := settings.get("relative_to"):
+            needs["targets"] = self.questions(source, base, where)
+        embedding = str(settings.get("embedding", ""))
+        if embedding.startswith("hidden:"):  # hidden:policy@LAYER, or another model as `sample` names it
+            name, _, layer = embedding.removeprefix("hidden:").partition("@")
+            model = base if name == "policy" else self.model(yaml.safe_load(name), s, seed, where)
+            settings["embedding"] = f"hidden:@{layer}" if layer else "hidden:"
+            needs |= _model(model)
+        return self.stage("select", settings, **needs)
+
+    def train(self, step: dict[str, Any], model: str, pairs: str, seed: int, where: str) -> str:
+        path = Path(step["recipe"])
+        try:
+            recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise HarnessError(f"{where}: recipe {path} cannot be read: {error}") from error
+        for place in ("model_name_or_path", "pairs", "output_dir", "sepo_oracle"):
+            recipe.pop(place, None)  # the sweep's to say
+        arguments = {**recipe, **step.get("arguments", {}), "seed": seed}
+        needs = {**_model(model), "pair": pairs}
+        if "oracle" in step:
+            needs["oracle"] = self.train(step["oracle"], model, pairs, seed, where)
+        return self.stage("train", {"trainer": step.get("trainer", "mask_dpo"), "arguments": arguments}, **needs)
+
+
+def _model(name: str) -> dict[str, str]:
+    return {"model": name}
+
+
+def _world(base: str) -> dict[str, str]:
+    return {"base": base} if base.startswith("base-") else {}
+
+
+def make_plan(experiments: Iterable[Experiment]) -> Plan:
+    """All stages of the experiments. Raises HarnessError for settings that cannot work and for missing files."""
+    plan = Plan()
+    for experiment in experiments:
+        builder = _Builder(plan, experiment)
+        plan.cells += [(cell, builder.cell(cell)) for cell in experiment.cells]
+    # Base models first: everything waits for them, and they are the longest.
+    order = sorted(plan.stages.values(), key=lambda stage: stage.kind != STAGES[0])
+    plan.stages = {stage.id: stage for stage in order}
+    return plan
+
+
+def ancestors(plan: Plan, stage: str) -> list[str]:
+    """Ids of the stage and all it depends on, in running order."""
+    wanted, left = set(), [stage]
+    while left:
+        name = left.pop()
+        if name in plan.stages and name not in wanted:
+            wanted.add(name)
+            left += plan.stages[name].needs.values()
+    return [name for name in plan.stages if name in wanted]
+
+
+def relative(path: Path) -> str:
+    """The path from here, for people and for files that move with the folder."""
+    return os.path.relpath(path)
