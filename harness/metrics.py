@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from harness.annotation import Annotation, Label
 
 BOOTSTRAP_RESAMPLES = 10_000
 BOOTSTRAP_SEED = 0
+_DRAWS_KEPT = 4_000_000  # numbers: 32 MB
 NAN = float("nan")
 
 
@@ -97,6 +99,20 @@ def sentences_per_response(rows: Sequence[Counts]) -> float:
     return ratio(sum(r.total for r in rows), sum(r.responses for r in rows))
 
 
+def _draw(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each of n clusters is drawn, a row a resample, in chunks of bounded size."""
+    rng = np.random.default_rng(seed)
+    chunk = max(1, _DRAWS_KEPT // n)
+    for start in range(0, resamples, chunk):
+        yield rng.multinomial(n, np.full(n, 1 / n), size=min(chunk, resamples - start)).astype(float)
+
+
+@lru_cache(maxsize=2)
+def _draws(n: int, resamples: int, seed: int) -> tuple[np.ndarray, ...]:
+    """`_draw`, remembered: most of an interval's time, and the same for every score on as many topics."""
+    return tuple(_draw(n, resamples, seed))
+
+
 def cluster_bootstrap(
     clusters: Iterable[str],
     numerators: Iterable[float],
@@ -119,11 +135,9 @@ def cluster_bootstrap(
         return NAN, NAN
     table = np.array([sums[c] for c in sorted(sums)])
     n = len(table)
-    rng = np.random.default_rng(seed)
     ratios: list[np.ndarray] = []
-    chunk = max(1, 4_000_000 // n)
-    for start in range(0, resamples, chunk):
-        draws = rng.multinomial(n, np.full(n, 1 / n), size=min(chunk, resamples - start)) @ table
+    for drawn in _draws(n, resamples, seed) if n * resamples <= _DRAWS_KEPT else _draw(n, resamples, seed):
+        draws = drawn @ table
         with np.errstate(invalid="ignore", divide="ignore"):
             ratios.append(draws[:, 0] / draws[:, 1])
     low, high = np.nanquantile(np.concatenate(ratios), [(1 - level) / 2, (1 + level) / 2])

@@ -7,6 +7,6 @@ from pathlib import Path
 if importlib.util.find_spec("harness") is None:
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from harness.lm_eval_plugin.task import AnahTask, anah_dataset, mini_dataset
+from harness.lm_eval_plugin.task import AnahTask, BestOfNTask, anah_dataset, mini_dataset
 
-__all__ = ["AnahTask", "anah_dataset", "mini_dataset"]
+__all__ = ["AnahTask", "BestOfNTask", "anah_dataset", "mini_dataset"]

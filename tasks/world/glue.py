@@ -7,6 +7,6 @@ from pathlib import Path
 if importlib.util.find_spec("harness") is None:
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from harness.lm_eval_plugin.world import AnahTask, world_dataset
+from harness.lm_eval_plugin.world import AnahTask, BestOfNTask, RecallTask, recall_dataset, world_dataset
 
-__all__ = ["AnahTask", "world_dataset"]
+__all__ = ["AnahTask", "BestOfNTask", "RecallTask", "recall_dataset", "world_dataset"]

@@ -15,7 +15,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 STARTUP = ROOT / "harness" / "lm_eval_plugin" / "startup"
 PTH = (STARTUP / "factuality_harness.pth").read_text()
-TASKS = [f"anah_factuality{suffix}" for suffix in ("", "_en", "_mini", "_mini_en", "_mini_zh", "_sampled", "_zh")]
+TASKS = [
+    f"anah_factuality{suffix}"
+    for suffix in ("", "_best_of_n", "_en", "_mini", "_mini_en", "_mini_zh", "_sampled", "_zh")
+]
+TASKS += ["world_best_of_n", "world_recall", "world_recall_clusters", "general_ability", "general_ability_math"]
 
 # lm_eval's own task folder takes half a minute to index: these programs let it look into an empty one instead.
 EMPTY_DEFAULTS = """

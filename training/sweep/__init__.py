@@ -3,14 +3,7 @@
     python -m training.sweep run EXPERIMENT.yaml … [--executor local|slurm] [--workers N] [--dry-run]
     python -m training.sweep status EXPERIMENT.yaml …
 
-A cell is a chain of stages (base, questions, sample, annotate, select, pair, train, score). A stage is known by the hash
-of its settings and of the stages it reads, so cells share what they have in common, a finished stage is never run again,
-and a change reruns what depends on it and nothing else.
+A cell is a chain of stages (base, questions, sample, annotate, select, pair, train, score). A stage is known by the
+hash of its settings and of the stages it reads, so cells share what they have in common, a finished stage is never run
+again, and a change reruns what depends on it and nothing else.
 """
-
-from training.sweep.command import main
-from training.sweep.experiment import Cell, Experiment, load_experiment
-from training.sweep.plan import Plan, Stage, make_plan
-from training.sweep.store import Store
-
-__all__ = ["Cell", "Experiment", "Plan", "Stage", "Store", "load_experiment", "main", "make_plan"]

@@ -29,24 +29,25 @@ from harness.errors import HarnessError
 from training.preferences.pairing import PairRules
 
 SAMPLE = {"model", "n", "temperature", "top_k", "top_p", "max_tokens", "with_document", "engine", "engine_args"}
-SELECT = {"clusters", "topics", "topics_per_cluster", "per_topic", "embedding", "keep", "of", "relative_to", "seed"}
+SELECT = {"side", "clusters", "topics", "topics_per_cluster", "per_topic", "seed"}
+HALF = {"embedding", "keep", "of", "text", "relative_to"}
 SETTINGS: dict[str, set[str] | None] = {
     "world": {f.name for f in fields(WorldConfig)} - {"seed"},
     "base": {f.name for f in fields(BaseConfig)},
     "model": None,
-    "questions": {"file", "part", "side"},
+    "questions": {"file", "split", "part", "side"},
     "sample": SAMPLE,
     "chosen": SAMPLE,
     "judge": None,
     "judge_args": None,
-    "select": SELECT,
+    "select": SELECT | HALF,
     "pair": ({f.name for f in fields(PairRules)} - {"seed"}) | {"limit"},
     "train": None,
     "score": {"tasks", "engine", "model_args", "gen_kwargs", "batch_size", "metadata", "arguments", "chat_template"},
 }
 STEP = {"trainer", "recipe", "arguments", "oracle"}
-TABLE = {"number", "reference", "columns", "rows", "kind"}
-TOP = {"extends", "title", "table", "seeds", "defaults", "grid", "launch", "estimate"}
+TABLE = {"number", "kind", "reference", "columns", "rename", "where", "note"}
+TOP = {"extends", "title", "table", "seeds", "defaults", "grid", "launch", "threads", "estimate"}
 STAGES = ("base", "questions", "sample", "annotate", "select", "pair", "train", "score")
 
 
@@ -68,7 +69,8 @@ class Cell:
 @dataclass(frozen=True, slots=True)
 class Experiment:
     """A checked experiment file. table: what `analysis.tables` shows of it. launch: stage to the command that starts it
-    in a process of its own (else it runs inside the worker). estimate: stage to seconds, before any was measured."""
+    in a process of its own (else it runs inside the worker). threads: CPU threads of a stage inside the worker.
+    estimate: stage to seconds, before any was measured."""
 
     name: str
     path: Path
@@ -76,6 +78,7 @@ class Experiment:
     table: dict[str, Any]
     cells: list[Cell]
     launch: dict[str, str]
+    threads: int
     estimate: dict[str, float]
 
 
@@ -120,8 +123,15 @@ def _check(settings: dict[str, Any], where: str) -> None:
     for key, allowed in SETTINGS.items():
         if allowed is not None and key in settings:
             _known(settings[key], allowed, f"{where}, {key}")
-    if settings.get("select", {}).keys() & {"keep", "of", "relative_to"} and "embedding" not in settings["select"]:
-        raise HarnessError(f"{where}, select: keep, of and relative_to need an embedding")
+    select = settings.get("select", {})
+    if select.keys() & HALF:
+        if missing := {"embedding", "keep"} - select.keys():
+            raise HarnessError(f"{where}, select: a half needs {' and '.join(sorted(missing))}")
+        sides = ("a", "b") if select["embedding"] == "random" else ("near", "far")
+        if select["keep"] not in sides or select.get("of", "topic") not in ("topic", "question"):
+            raise HarnessError(f"{where}, select: keep is {' or '.join(sides)} here; of is topic or question")
+        if select["embedding"] != "random" and "relative_to" not in select:
+            raise HarnessError(f"{where}, select: near and far need relative_to, the questions of the test topics")
     steps = settings.get("train", [])
     if not isinstance(steps, list):
         raise HarnessError(f"{where}, train: a list of steps, [] for the untrained model")
@@ -139,17 +149,18 @@ def _check_step(step: Any, where: str) -> None:
         _check_step(step["oracle"], f"{where}, oracle")
 
 
-def load_experiment(path: str | Path) -> Experiment:
-    """Read an experiment file and form its cells.
+def load_experiment(path: str | Path, seeds: list[int] | None = None) -> Experiment:
+    """Read an experiment file and form its cells; seeds: instead of the file's.
 
     Raises HarnessError for a missing or unreadable file, an unknown key, and a grid without cells.
     """
     path = Path(path)
     data = _read(path)
-    table, grid, seeds = data.get("table", {}), data.get("grid") or {}, data.get("seeds", [0])
+    table, grid = data.get("table", {}), data.get("grid") or {}
+    seeds = data.get("seeds", [0]) if seeds is None else seeds
     _known(table, TABLE, f"{path}, table")
-    for name in ("launch", "estimate"):
-        _known(data.get(name, {}), set(STAGES), f"{path}, {name}")
+    _known(data.get("launch", {}), {*STAGES}, f"{path}, launch")
+    _known(data.get("estimate", {}), {*STAGES, "sentences", "test_questions"}, f"{path}, estimate")
     if not isinstance(grid, dict) or not grid or not all(isinstance(v, dict) and v for v in grid.values()):
         raise HarnessError(f"{path}: the grid has no cells; give at least one axis with at least one value")
     if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds) or len({*seeds}) < len(seeds):
@@ -172,5 +183,6 @@ def load_experiment(path: str | Path) -> Experiment:
         table=table,
         cells=sorted(cells, key=lambda c: c.seed),
         launch=data.get("launch", {}),
+        threads=int(data.get("threads", 0)),
         estimate=data.get("estimate", {}),
     )

@@ -26,22 +26,25 @@ SEED_GAP = 1000  # sample k of a stage has seed + k
 @dataclass(frozen=True, slots=True)
 class Stage:
     """A unit of work. settings: plain data, all it depends on besides needs. needs: role to the id of another stage.
-    launch: command that starts it outside the worker; decides no result, so it is not part of the id."""
+    launch: command that starts it outside the worker; threads: CPU threads inside it (0: as it comes). These two decide
+    no result, so they are not part of the id."""
 
     kind: str
     id: str
     settings: dict[str, Any]
     needs: dict[str, str]
     launch: str = field(default="", compare=False)
+    threads: int = field(default=0, compare=False)
 
 
 @dataclass(slots=True)
 class Plan:
-    """stages: by id, every stage after those it needs. cells: each cell with the ids of its stages by role, the last one
-    its score."""
+    """stages: by id, every stage after those it needs. cells: each cell with the ids of its stages by role. missing:
+    files and checkpoints that are not there (yet), an error each."""
 
     stages: dict[str, Stage] = field(default_factory=dict)
     cells: list[tuple[Cell, dict[str, str]]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
     def to_json(self) -> str:
         """For workers, who only need the stages."""
@@ -61,8 +64,9 @@ class _Builder:
     def stage(self, kind: str, settings: Mapping[str, Any], **needs: str) -> str:
         text = json.dumps([FORMAT, kind, settings, needs], sort_keys=True)
         name = f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        plain = json.loads(json.dumps(settings))
         launch = self.experiment.launch.get(kind, "")
-        self.plan.stages.setdefault(name, Stage(kind, name, json.loads(json.dumps(settings)), needs, launch))
+        self.plan.stages.setdefault(name, Stage(kind, name, plain, needs, launch, self.experiment.threads))
         return name
 
     def cell(self, cell: Cell) -> dict[str, str]:
@@ -99,7 +103,8 @@ class _Builder:
         try:
             return f"model:{check_model_folder(name)}"
         except HarnessError as error:
-            raise HarnessError(f"{where}: missing checkpoint: {error}") from error
+            self.plan.missing.append(f"{where}: missing checkpoint: {error}")
+            return f"model:{name}"
 
     def pairs(self, s: dict[str, Any], seed: int, base: str, where: str) -> dict[str, str]:
         for name in ("questions", "sample", "judge"):
@@ -119,16 +124,26 @@ class _Builder:
 
     def questions(self, source: dict[str, Any], base: str, where: str) -> str:
         if "file" in source:
+            if source["file"].startswith("mini:"):
+                return self.stage("questions", source)
             path = Path(source["file"])
             if not path.is_file():
-                raise HarnessError(f"{where}: {path}: no such file of questions")
-            return self.stage("questions", {"file": str(path.resolve()), "sha256": sha256(path)})
+                self.plan.missing.append(f"{where}: {path}: no such file of questions")
+                return self.stage("questions", {**source, "sha256": ""})
+            return self.stage("questions", {**source, "sha256": sha256(path)})
         if not base.startswith("base-"):
             raise HarnessError(f"{where}: name a file of questions; parts and sides are the world's")
         return self.stage("questions", {"part": "train", "side": "all"} | source, base=base)
 
     def labelled(
-        self, sampling: dict[str, Any], s: dict[str, Any], seed: int, base: str, questions: str, where: str, apart: int = 0
+        self,
+        sampling: dict[str, Any],
+        s: dict[str, Any],
+        seed: int,
+        base: str,
+        questions: str,
+        where: str,
+        apart: int = 0,
     ) -> dict[str, str]:
         settings = {"engine": "hf", "n": 8, **sampling, "seed": SEED_GAP * seed + apart}
         other = settings.pop("model", None)
@@ -174,7 +189,8 @@ def _world(base: str) -> dict[str, str]:
 
 
 def make_plan(experiments: Iterable[Experiment]) -> Plan:
-    """All stages of the experiments. Raises HarnessError for settings that cannot work and for missing files."""
+    """All stages of the experiments; what is missing is listed in the plan. Raises HarnessError for settings that cannot
+    work."""
     plan = Plan()
     for experiment in experiments:
         builder = _Builder(plan, experiment)

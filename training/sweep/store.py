@@ -1,4 +1,4 @@
-"""Where stages live: one folder each, complete once `stage.json` is in it, and claims so that none runs twice at a time.
+"""Where stages live: a folder each, complete once `stage.json` is in it; claims let none run twice at a time.
 
     STORE/stages/ID/            outputs of a stage; stage.json last
     STORE/stages/ID.failed      its error, one text file
@@ -28,10 +28,13 @@ MOST_DEATHS = 3  # claims of a stage that end without a word (out of memory, say
 
 
 class Store:
-    """A folder of stages, shared by any number of processes and machines that see the same file system."""
+    """A folder of stages, shared by any number of processes and machines that see the same file system.
+
+    A relative root stays relative, so that nothing written there knows where it lies: workers start in the same folder.
+    """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).resolve()
+        self.root = Path(root)
 
     def folder(self, stage: str) -> Path:
         """Outputs of a stage."""
@@ -51,7 +54,7 @@ class Store:
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise HarnessError(f"{path}: cannot be read ({error}); remove its folder and run the sweep again") from error
+            raise HarnessError(f"{path}: unreadable ({error}); remove its folder and run the sweep again") from error
 
     def failure(self, stage: str) -> str | None:
         """The error a stage ended with."""

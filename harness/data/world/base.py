@@ -37,7 +37,8 @@ CHAT_TEMPLATE = (
 @dataclass(frozen=True, slots=True)
 class BaseConfig:
     """Size and schedule. rate: peak learning rate of AdamW (embeddings, norms) and matrix_rate of Muon (all other
-    matrices); linear warm-up over 5 % of the steps, then cosine to 0."""
+    matrices); linear warm-up over 5 % of the steps, then cosine to 0. init: another value gives other first weights and
+    other texts of the same world."""
 
     steps: int = 1500
     batch: int = 32
@@ -47,6 +48,7 @@ class BaseConfig:
     width: int = 128
     heads: int = 4
     feed_forward: int = 512
+    init: int = 0
 
 
 def world_tokenizer(world: World) -> PreTrainedTokenizerFast:
@@ -78,7 +80,8 @@ def _token_rows(world: World, tokenizer: PreTrainedTokenizerFast, seed: int) -> 
 
 def train_base(world: World, config: BaseConfig, *, progress: bool = True) -> tuple[LlamaForCausalLM, float]:
     """Train a base model on freshly drawn text; returns it with the mean loss (nats a token) of the last 50 steps."""
-    torch.manual_seed(world.config.seed)
+    draw = world.config.seed + 10_000 * config.init
+    torch.manual_seed(draw)
     tokenizer = world_tokenizer(world)
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -104,7 +107,7 @@ def train_base(world: World, config: BaseConfig, *, progress: bool = True) -> tu
     ]
     warm_up = max(1, config.steps // 20)
     schedules = [get_cosine_schedule_with_warmup(o, warm_up, config.steps) for o in optimizers]
-    rows = _token_rows(world, tokenizer, world.config.seed)
+    rows = _token_rows(world, tokenizer, draw)
     losses: list[float] = []
     with tqdm(total=config.steps, desc="base model", unit="step", disable=not progress) as bar:
         for _ in range(config.steps):

@@ -1,0 +1,86 @@
+"""The results of a sweep in a few small files, to be committed: the same bytes from the same results.
+
+    python -m analysis.collect --results out/sweeps/world --out results/world
+
+Writes `results.jsonl.gz` (one row a score stage and task: metrics, counts a question, checksum of lm_eval's file),
+`experiments/*.json`, `stages.json` (settings, commands and seconds of every stage used), `margins.csv` and the
+sweep's manifest. `analysis` reads that folder as it reads the store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from analysis.results import COLLECTED, MARGINS, Results, load_results, score_row
+from harness.errors import HarnessError, command
+from harness.manifest import write_manifest
+
+MANIFEST = "manifest.json"
+ABSOLUTE = re.compile(r"""(?<![\w./-])/(?!/)(?:[^\s/"']+/)+([^\s/"']+)""")
+
+
+def collect(results: Results, out: Path) -> list[Path]:
+    """Write the collected files of a store. Raises HarnessError when `out` is the folder the results come from."""
+    if out.resolve() == results.root.resolve():
+        raise HarnessError(f"{out}: --out is the folder that is read; name another")
+    (out / "experiments").mkdir(parents=True, exist_ok=True)
+    found = {
+        (cell.stages["score"], task): score
+        for experiment in results.experiments.values()
+        for cell in experiment.cells
+        for task, score in cell.scores.items()
+    }
+    rows = [score_row(stage, score) for (stage, _), score in sorted(found.items())]
+    text = "".join(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows)
+    (out / COLLECTED).write_bytes(gzip.compress(text.encode("utf-8"), compresslevel=9, mtime=0))
+    names = [f"{name}.json" for name in sorted(results.experiments)]
+    for old in (out / "experiments").glob("*.json"):
+        if old.name not in names:
+            old.unlink()
+    for name in names:
+        shutil.copyfile(results.root / "experiments" / name, out / "experiments" / name)
+    stages = json.dumps(portable(results.stages, results.root), indent=1, ensure_ascii=False)
+    (out / "stages.json").write_text(stages + "\n", encoding="utf-8")
+    results.margins.to_csv(out / MARGINS, index=False, float_format="%.6g", lineterminator="\n")
+    written = [out / COLLECTED, out / "stages.json", out / MARGINS, *(out / "experiments" / name for name in names)]
+    if (results.root / MANIFEST).is_file():
+        made_with = json.loads((results.root / MANIFEST).read_text(encoding="utf-8"))
+        write_manifest(out / MANIFEST, portable(made_with, results.root))
+        written.append(out / MANIFEST)
+    return written
+
+
+def portable(data: Any, root: Path) -> Any:
+    """The data without paths of this machine: those under the current folder are relative to it, others under the
+    store to the store, and of all others the last part stays."""
+    if isinstance(data, dict):
+        return {key: portable(value, root) for key, value in data.items()}
+    if isinstance(data, list):
+        return [portable(value, root) for value in data]
+    if not isinstance(data, str):
+        return data
+    for folder in (Path.cwd(), root.resolve()):
+        data = re.sub(rf"(?<![\w./-]){re.escape(str(folder))}(?:/|(?![\w.-]))", "", data)
+    return ABSOLUTE.sub(r"\1", data)
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.collect", description=str(__doc__).split("\n")[0])
+    parser.add_argument("--results", type=Path, required=True, help="a sweep's store")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+    for path in collect(load_results(args.results), args.out):
+        print(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

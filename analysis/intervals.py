@@ -1,0 +1,49 @@
+"""Means over seeds with 95 % intervals, and differences paired by seed: pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+NAN = math.nan
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean with its 95 % interval (NaN limits where there is none). n: values behind it. over: what the interval is
+    taken over: `seeds`, `topics` or `questions`; empty without one."""
+
+    mean: float
+    low: float = NAN
+    high: float = NAN
+    n: int = 0
+    over: str = ""
+
+    def scaled(self, factor: float) -> Estimate:
+        """The same in other units, factor > 0."""
+        return Estimate(self.mean * factor, self.low * factor, self.high * factor, self.n, self.over)
+
+
+def over_seeds(values: Iterable[float]) -> Estimate:
+    """Mean and Student's t interval over seeds, mean +- t(n-1) s / sqrt(n); no interval for fewer than two values.
+
+    A NaN among the values makes the mean NaN: a seed without a score is not left out in silence.
+    """
+    data = np.asarray(list(values), dtype=float)
+    if not len(data):
+        return Estimate(NAN)
+    mean = float(data.mean())
+    if len(data) == 1 or math.isnan(mean):
+        return Estimate(mean, n=len(data))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(data) - 1) * data.std(ddof=1) / math.sqrt(len(data)))
+    return Estimate(mean, mean - half, mean + half, len(data), "seeds")
+
+
+def paired_difference(values: Mapping[int, float], reference: Mapping[int, float]) -> Estimate:
+    """Mean of value minus reference over the seeds that both have, with its t interval over those seeds."""
+    return over_seeds(values[seed] - reference[seed] for seed in sorted(values.keys() & reference.keys()))

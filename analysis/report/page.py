@@ -1,0 +1,197 @@
+"""Putting the page together: template, style and script inlined, data packed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from analysis.report.board import Board, boards
+from analysis.report.browse import KEPT, Limits, Packed, Run, pack
+from analysis.results import CellResult, ExperimentResult, Results
+from harness.errors import HarnessError
+from harness.page import MARKS
+
+MOST_RUNS = 8  # browsed without being asked for
+TABLES_FIRST = (2, 1)  # of the paper: the experiments whose cells are browsed without being asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure as SVG with a sentence on what it shows, or in `note` the reason why there is none."""
+
+    title: str
+    image: bytes = b""
+    about: str = ""
+    note: str = ""
+
+    @property
+    def source(self) -> str:
+        return f"data:image/svg+xml;base64,{base64.b64encode(self.image).decode('ascii')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What `--browse` asks for: cells of an experiment with these labels. seed: None for the first one there is."""
+
+    experiment: str
+    labels: tuple[tuple[str, str], ...] = ()
+    seed: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Chosen:
+        """`EXPERIMENT` or `EXPERIMENT:LABEL=VALUE,…`; the label `seed` is the seed. Raises HarnessError."""
+        name, _, rest = text.partition(":")
+        pairs = [part.partition("=") for part in rest.split(",") if part]
+        if not name or any(not axis or not equals for axis, equals, _ in pairs):
+            raise HarnessError(f"--browse {text!r}: write EXPERIMENT or EXPERIMENT:LABEL=VALUE,LABEL=VALUE")
+        seeds = [value for axis, _, value in pairs if axis == "seed"]
+        if any(not seed.isdigit() for seed in seeds):
+            raise HarnessError(f"--browse {text!r}: a seed is a whole number")
+        labels = tuple((axis, value) for axis, _, value in pairs if axis != "seed")
+        return cls(name, labels, int(seeds[0]) if seeds else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that the page shows. sections: experiments with their tables. source: where the numbers come from."""
+
+    title: str
+    source: str
+    sections: tuple[tuple[ExperimentResult, tuple[Board, ...]], ...]
+    figures: tuple[Figure, ...]
+    packed: Packed
+
+    @property
+    def judges(self) -> list[str]:
+        return sorted({judge for _, tables in self.sections for table in tables for judge in table.judges})
+
+
+def choose(results: Results, chosen: Sequence[Chosen]) -> list[CellResult]:
+    """Finished cells to browse: those asked for, else the first seed of the experiment of table 2, 1 or any.
+
+    Raises HarnessError when something asked for is not there or has not finished.
+    """
+    if chosen:
+        return [cell for one in chosen for cell in _asked(results, one)]
+    finished = [e for e in results.experiments.values() if any(cell.scores for cell in e.cells)]
+    if not finished:
+        return []
+    order = {number: place for place, number in enumerate(TABLES_FIRST)}
+    first = min(finished, key=lambda e: order.get(e.table.get("number", 0), len(order)))
+    return _first_seed([cell for cell in first.cells if cell.scores])
+
+
+def _asked(results: Results, one: Chosen) -> list[CellResult]:
+    experiment = results.experiments.get(one.experiment)
+    if experiment is None:
+        known = ", ".join(results.experiments)
+        raise HarnessError(f"--browse: no experiment {one.experiment!r} in {results.root}; it has {known}")
+    cells = [
+        cell
+        for cell in experiment.cells
+        if all(cell.labels.get(axis) == value for axis, value in one.labels) and one.seed in (None, cell.seed)
+    ]
+    if not cells:
+        known = "; ".join(
+            f"{', '.join(f'{k}={v}' for k, v in c.labels.items())}, seed={c.seed}" for c in experiment.cells
+        )
+        raise HarnessError(f"--browse: no such cell in {one.experiment}; it has {known}")
+    cells = [cell for cell in cells if cell.scores]
+    if not cells:
+        raise HarnessError(f"--browse: these cells of {one.experiment} have no scores yet; run the sweep first")
+    return cells if one.seed is not None else _first_seed(cells)
+
+
+def _first_seed(cells: Sequence[CellResult]) -> list[CellResult]:
+    first: dict[tuple[tuple[str, str], ...], CellResult] = {}
+    for cell in sorted(cells, key=lambda c: c.seed):
+        first.setdefault(tuple(cell.labels.items()), cell)
+    order = [cell for cell in cells if cell in first.values()]
+    return [cell for place, cell in enumerate(order) if cell not in order[:place]]
+
+
+def build(
+    results: Results | None,
+    runs: Sequence[Run],
+    *,
+    title: str,
+    source: str,
+    browse: Sequence[Chosen] = (),
+    limits: Limits = KEPT,
+    figures: Sequence[Figure] = (),
+) -> Report:
+    """Everything for the page: tables of all experiments and of `runs` together, responses of the cells chosen and of
+    `runs`.
+
+    Raises HarnessError when there is nothing to show, and as `choose` and `pack` do.
+    """
+    experiments = list(results.experiments.values()) if results else []
+    cells = choose(results, browse) if results else []
+    notes = []
+    if not browse and len(cells) > MOST_RUNS:
+        notes.append(f"The first {MOST_RUNS} of {len(cells)} models of {cells[0].experiment}; --browse chooses others")
+        cells = cells[:MOST_RUNS]
+    collected = bool(results) and not (results.root / "stages").is_dir()  # type: ignore[union-attr]
+    named = [] if collected else _names(cells)
+    browsed = [Run(name, results.root, cell.scores) for name, cell in named if results] + list(runs)
+    if runs:
+        cells_of_runs = tuple(CellResult("runs", {"run": run.name}, 0, {}, run.scores) for run in runs)
+        experiments.insert(0, ExperimentResult("runs", "Runs", {}, cells_of_runs))
+        named += [(run.name, cell) for run, cell in zip(runs, cells_of_runs, strict=True)]
+    sections = []
+    for experiment in experiments:
+        of = {(tuple(c.labels.values()), c.seed): name for name, c in named if c.experiment == experiment.name}
+        if tables := boards(experiment, of):
+            sections.append((experiment, tuple(tables)))
+    if not sections:
+        raise HarnessError(f"{source}: no cell has results yet; run `python -m training.sweep run EXPERIMENT.yaml`")
+    if collected:
+        notes = [
+            "These are collected results, without the responses; name the sweep's own folder, or a --run, to read them"
+        ]
+    packed = pack(browsed, limits)
+    packed = replace(packed, notes=(*notes, *packed.notes))
+    return Report(title, source, tuple(sections), tuple(figures), packed)
+
+
+def _names(cells: Sequence[CellResult]) -> list[tuple[str, CellResult]]:
+    """A name for each cell: its labels, with experiment and seed where these differ between cells."""
+    several, seeds = len({cell.experiment for cell in cells}) > 1, len({cell.seed for cell in cells}) > 1
+    return [
+        (
+            (f"{cell.experiment}: " if several else "")
+            + ", ".join(cell.labels.values())
+            + (f" (seed {cell.seed})" if seeds else ""),
+            cell,
+        )
+        for cell in cells
+    ]
+
+
+def render(report: Report) -> str:
+    """The page as one HTML text."""
+    folder = files("analysis.report")
+    style, script, theme = (folder.joinpath(name).read_text("utf-8") for name in ("style.css", "app.js", "theme.js"))
+    digests = [hashlib.sha256(text.encode("utf-8")).digest() for text in (script, theme)]
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(folder.joinpath("template.html.j2").read_text("utf-8")).render(
+        report=report,
+        style=Markup(style),  # ours, like the scripts; everything else is escaped
+        script=Markup(script),
+        theme=Markup(theme),
+        policy=" ".join(f"'sha256-{base64.b64encode(digest).decode('ascii')}'" for digest in digests),
+        marks=[(label.value, mark) for label, mark in MARKS.items()],
+    )
+
+
+def write_report(report: Report, out: Path) -> None:
+    """Write the page; `out` is the whole of it."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(render(report), encoding="utf-8")

@@ -1,0 +1,325 @@
+"""What a sweep measured, from lm_eval's own result files: the one place where the rest of `analysis` gets its numbers.
+
+`load_results` reads a sweep's store, or the few small files that `analysis.collect` makes of one, fit to be committed;
+`load_run` reads the output folder of any lm_eval run. Nothing here computes a score: metrics are lm_eval's, counts are
+those of the judged sentences in its samples files.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.annotation import load_annotations
+from harness.errors import HarnessError
+from harness.jsonl import read_jsonl
+from harness.manifest import sha256
+from harness.metrics import Counts, count
+
+COLLECTED = "results.jsonl.gz"
+MARGINS = "margins.csv"
+ANNOTATED = "annotation"  # the filter whose answers are annotations
+MARGIN_COLUMNS = ("stage", "step", "margin", "accuracy")
+"""Reward margins in training: train stage, optimiser step, mean reward margin of chosen over rejected in beta units,
+share of pairs with a positive one."""
+FIELDS = ("topic", "responses", "ok", "contradictory", "unverifiable", "nofact", "unparsed")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskScore:
+    """One model on one task.
+
+    judge: "" where none is used. metrics: lm_eval's by name, without the filter (kept, `name,filter`, where several
+    filters report the same metric); standard errors too. questions: counts of one question each, in doc order, empty
+    for tasks that are not judged and runs without samples. file: lm_eval's results file, relative to the folder loaded.
+    """
+
+    task: str
+    version: str
+    judge: str
+    metrics: dict[str, float]
+    questions: tuple[Counts, ...]
+    file: str
+    sha256: str
+
+    def metric(self, name: str) -> float:
+        """A metric's value. Raises HarnessError listing what there is."""
+        if name not in self.metrics:
+            known = ", ".join(m for m in self.metrics if "_stderr" not in m)
+            raise HarnessError(f"{self.file}: task {self.task} has no metric {name!r}; it has {known}")
+        return self.metrics[name]
+
+
+@dataclass(frozen=True, slots=True)
+class CellResult:
+    """One cell of an experiment with one seed. stages: role to stage id. scores: by task, empty when it has not run."""
+
+    experiment: str
+    labels: dict[str, str]
+    seed: int
+    stages: dict[str, str]
+    scores: dict[str, TaskScore]
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentResult:
+    """All cells of an experiment. table: what its file says about the table it belongs in (see `analysis.tables`)."""
+
+    name: str
+    title: str
+    table: dict[str, Any]
+    cells: tuple[CellResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Everything loaded. stages: stage id to its record (kind, settings, needs, seconds, commands) for every finished
+    stage that an experiment uses. margins: see `MARGIN_COLUMNS`."""
+
+    root: Path
+    experiments: dict[str, ExperimentResult]
+    stages: dict[str, dict[str, Any]]
+    margins: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*MARGIN_COLUMNS]), compare=False)
+
+
+def load_results(root: str | Path) -> Results:
+    """A sweep's store, or the files `python -m analysis.collect` made of it.
+
+    A cell whose score stage has not finished has no scores. Raises HarnessError when `root` is neither, holds no
+    experiment, or holds a damaged file (named).
+    """
+    root = Path(root)
+    if (root / "stages").is_dir():
+        return _Store(root).load()
+    if (root / COLLECTED).is_file():
+        return _load_collected(root)
+    raise HarnessError(
+        f"{root}: no results: neither a sweep's store (stages/, experiments/) nor collected files ({COLLECTED}); "
+        "run `python -m training.sweep run EXPERIMENT.yaml`"
+    )
+
+
+def load_run(path: str | Path) -> dict[str, TaskScore]:
+    """Scores by task of an lm_eval output folder (`--output_path`, or the model's folder in it).
+
+    Of several runs of a task on one model the newest counts. Raises HarnessError for no result file, results of one
+    task for several models, and a file that is cut off or malformed.
+    """
+    path = Path(path)
+    return _load_run(path, path)
+
+
+def _load_run(folder: Path, root: Path) -> dict[str, TaskScore]:
+    files = sorted(folder.rglob("results_*.json"), key=lambda f: (f.name, str(f)))
+    if not files:
+        raise HarnessError(f"{folder}: no results: lm_eval wrote no results_*.json here (was --output_path given?)")
+    latest: dict[str, tuple[Path, dict[str, Any]]] = {}
+    for file in files:
+        data = _json(file)
+        _check_results(data, file)
+        for task in data["results"]:
+            if task in latest and latest[task][0].parent != file.parent:
+                where = f"{latest[task][0].parent} and {file.parent}"
+                raise HarnessError(f"{folder}: task {task} stands in {where}; name the folder of one model")
+            latest[task] = (file, data)
+    sums = {file: sha256(file) for file in {file for file, _ in latest.values()}}
+    return {
+        task: _task_score(task, data, file, str(file.relative_to(root)), sums[file])
+        for task, (file, data) in sorted(latest.items())
+    }
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise HarnessError(
+            f"{file}: not readable as JSON, cut off or damaged ({error}); remove it and run again"
+        ) from error
+
+
+def _check_results(data: Any, file: Path) -> None:
+    parts = data.get("results"), data.get("versions") if isinstance(data, dict) else None
+    if not all(isinstance(part, dict) for part in parts) or not all(
+        isinstance(r, dict) for r in data["results"].values()
+    ):
+        raise HarnessError(f"{file}: not a results file of lm_eval: it needs the objects `results` and `versions`")
+
+
+def _task_score(task: str, data: dict[str, Any], file: Path, name: str, checksum: str) -> TaskScore:
+    config = data.get("configs", {}).get(task, {})
+    metadata = config.get("metadata") or {}
+    stamp = file.name.removeprefix("results_").removesuffix(".json")
+    samples = file.with_name(f"samples_{task}_{stamp}.jsonl")
+    score = TaskScore(
+        task=task,
+        version=str(data["versions"].get(task, "")),
+        judge=str(metadata.get("judge") or ""),
+        metrics=_metrics(data["results"][task]),
+        questions=_questions(samples) if samples.is_file() else (),
+        file=name,
+        sha256=checksum,
+    )
+    correct = score.metrics.get("correct")
+    if score.questions and correct is not None and correct != sum(q.ok for q in score.questions):
+        found = sum(q.ok for q in score.questions)
+        raise HarnessError(
+            f"{samples}: {found} correct sentences, but {correct:g} in {file.name}: not the samples of that run"
+        )
+    return score
+
+
+def _metrics(values: dict[str, Any]) -> dict[str, float]:
+    by_name: dict[str, dict[str, float]] = defaultdict(dict)
+    for key, value in values.items():
+        name, comma, of = key.partition(",")
+        if comma and isinstance(value, int | float):
+            by_name[name][of] = float(value)
+    metrics = {}
+    for name, found in by_name.items():
+        if len(found) == 1:
+            metrics[name] = next(iter(found.values()))
+        else:
+            metrics |= {f"{name},{of}": value for of, value in found.items()}
+    return metrics
+
+
+def _questions(samples: Path) -> tuple[Counts, ...]:
+    rows = []
+    for number, row in read_jsonl(samples, required=("doc_id", "filter", "filtered_resps")):
+        if row["filter"] != ANNOTATED:
+            continue
+        try:
+            annotations = [a for text in row["filtered_resps"] for a in load_annotations(text)]
+            rows.append((row["doc_id"], count(annotations)))
+        except (HarnessError, ValueError, TypeError) as error:
+            raise HarnessError(f"{samples}, row {number}: {error}") from error
+    return tuple(counts for _, counts in sorted(rows, key=lambda r: r[0]))
+
+
+class _Store:
+    """A store as it lies there; every stage is read once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.scores: dict[str, dict[str, TaskScore]] = {}
+        self.stages: dict[str, dict[str, Any]] = {}
+
+    def load(self) -> Results:
+        experiments = _load_experiments(self.root, self.stage_scores)
+        for experiment in experiments.values():
+            self.note(stage for cell in experiment.cells for stage in cell.stages.values())
+        return Results(self.root, experiments, dict(sorted(self.stages.items())), self.margins())
+
+    def stage_scores(self, stage: str) -> dict[str, TaskScore]:
+        folder = self.root / "stages" / stage
+        if stage not in self.scores:
+            done = (folder / "stage.json").is_file()
+            self.scores[stage] = _load_run(folder / "lm_eval", self.root) if done else {}
+        return self.scores[stage]
+
+    def note(self, names: Iterable[str]) -> None:
+        """Records of finished stages and of all they need."""
+        left = list(names)
+        while left:
+            name = left.pop()
+            file = self.root / "stages" / name / "stage.json"
+            if name in self.stages or name.startswith("model:") or not file.is_file():
+                continue
+            record = _json(file)
+            if not isinstance(record, dict) or not isinstance(record.get("needs"), dict):
+                raise HarnessError(f"{file}: not a stage's record: it needs kind, settings, needs, seconds, commands")
+            self.stages[name] = record
+            left += record["needs"].values()
+
+    def margins(self) -> pd.DataFrame:
+        rows: list[tuple[Any, ...]] = []
+        for stage, record in sorted(self.stages.items()):
+            curve = self.root / "stages" / stage / "loss_curve.jsonl"
+            if record.get("kind") == "train" and curve.is_file():
+                entries = {row["step"]: row for _, row in read_jsonl(curve) if "rewards/margins" in row}
+                rows += [
+                    (stage, s, e["rewards/margins"], e.get("rewards/accuracies")) for s, e in sorted(entries.items())
+                ]
+        return pd.DataFrame(rows, columns=list(MARGIN_COLUMNS)).astype({"margin": float, "accuracy": float})
+
+
+def _load_experiments(root: Path, scores_of: Callable[[str], dict[str, TaskScore]]) -> dict[str, ExperimentResult]:
+    files = sorted((root / "experiments").glob("*.json"))
+    if not files:
+        raise HarnessError(f"{root}: no results: experiments/ holds no experiment")
+    return {file.stem: _experiment(file, scores_of) for file in files}
+
+
+def _experiment(file: Path, scores_of: Callable[[str], dict[str, TaskScore]]) -> ExperimentResult:
+    data = _json(file)
+    try:
+        cells = tuple(
+            CellResult(
+                experiment=data["name"],
+                labels={str(k): str(v) for k, v in cell["labels"].items()},
+                seed=int(cell["seed"]),
+                stages=dict(cell["stages"]),
+                scores=scores_of(cell["stages"]["score"]),
+            )
+            for cell in data["cells"]
+        )
+        return ExperimentResult(data["name"], data["title"], dict(data.get("table") or {}), cells)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise HarnessError(
+            f"{file}: not a sweep's list of cells ({type(error).__name__}: {error}); run the sweep again"
+        ) from error
+
+
+def score_row(stage: str, score: TaskScore) -> dict[str, Any]:
+    """A row of the collected file: see `score_of_row`. NaN becomes null."""
+    return {
+        "stage": stage,
+        "task": score.task,
+        "version": score.version,
+        "judge": score.judge,
+        "metrics": {name: None if math.isnan(v) else v for name, v in sorted(score.metrics.items())},
+        "questions": [[getattr(q, name) for name in FIELDS] for q in score.questions],
+        "file": score.file,
+        "sha256": score.sha256,
+    }
+
+
+def score_of_row(row: dict[str, Any]) -> TaskScore:
+    """Inverse of `score_row`, without the stage."""
+    return TaskScore(
+        task=row["task"],
+        version=row["version"],
+        judge=row["judge"],
+        metrics={name: math.nan if v is None else float(v) for name, v in row["metrics"].items()},
+        questions=tuple(Counts(**dict(zip(FIELDS, q, strict=True))) for q in row["questions"]),
+        file=row["file"],
+        sha256=row["sha256"],
+    )
+
+
+def _load_collected(root: Path) -> Results:
+    file = root / COLLECTED
+    scores: dict[str, dict[str, TaskScore]] = defaultdict(dict)
+    for number, row in read_jsonl(file, required=("stage", "task", "metrics", "questions", "file", "sha256")):
+        try:
+            scores[row["stage"]][row["task"]] = score_of_row(row)
+        except (KeyError, TypeError, ValueError) as error:
+            raise HarnessError(f"{file}, row {number}: not a score ({type(error).__name__}: {error})") from error
+    experiments = _load_experiments(root, lambda stage: scores.get(stage, {}))
+    stages = _json(root / "stages.json")
+    return Results(root, experiments, stages, _read_margins(root / MARGINS))
+
+
+def _read_margins(file: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(file)[list(MARGIN_COLUMNS)].astype({"margin": float, "accuracy": float})
+    except (OSError, KeyError, ValueError) as error:
+        raise HarnessError(f"{file}: no table of {', '.join(MARGIN_COLUMNS)} ({error}); collect again") from error

@@ -1,0 +1,481 @@
+"""Tables as data: an experiment's cells in rows and columns, beside the paper's rows, checked before they are shown."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from analysis.intervals import NAN, Estimate, over_seeds, paired_difference
+from analysis.paper import PAPER, PaperTable, load_paper, oddities
+from analysis.render import NONE
+from analysis.results import CellResult, ExperimentResult, Results, TaskScore
+from harness.errors import HarnessError
+
+SCORES = ("factuality", "factscore")  # main metrics of the judged tasks
+BEST = re.compile(r"best_of_(\d+)")
+COUNTS = {"factuality": ("correct", "incorrect"), "factscore": ("supported", "unsupported")}
+ABSOLUTE = re.compile(r"correct|incorrect|supported|unsupported|unparsed_facts|.*_per_response|best_of_\d+_facts")
+Z95 = 1.959964
+MOST_UNPARSED = 0.02  # share of sentences from which a row gets a note
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of ours. metric: as lm_eval names it; `best_of` for the best of the row's n."""
+
+    name: str
+    task: str
+    metric: str
+
+    @property
+    def percent(self) -> bool:
+        """Whether it is a share, shown in percent; others are counts."""
+        return not ABSOLUTE.fullmatch(self.metric)
+
+    @property
+    def kind(self) -> str:
+        """What must not mix judges: the judged quantity."""
+        return "factscore" if self.metric in ("factscore", *COUNTS["factscore"]) else "factuality"
+
+
+@dataclass(slots=True)
+class Row:
+    """A row: labels by key column (ours, or the paper's where only the paper has it), our cells by seed, the paper's
+    printed row. n: of best-of-n."""
+
+    labels: dict[str, str]
+    experiment: ExperimentResult | None = None
+    cells: dict[int, CellResult] = field(default_factory=dict)
+    printed: dict[str, str] | None = None
+    n: int | None = None
+
+    @property
+    def name(self) -> str:
+        return ", ".join(self.labels.values())
+
+    def score(self, column: Column, seed: int) -> TaskScore | None:
+        """The task's score with this seed, None when it has not run (for best-of-n: with that n)."""
+        score = self.cells[seed].scores.get(column.task)
+        return None if score and self.n and self.metric(column) not in score.metrics else score
+
+    def metric(self, column: Column) -> str:
+        """lm_eval's name of the value in this row."""
+        return f"best_of_{self.n}" if column.metric == "best_of" else column.metric
+
+    def by_seed(self, column: Column) -> dict[int, float]:
+        """Values as lm_eval reports them, of the seeds that have run."""
+        found = {seed: self.score(column, seed) for seed in sorted(self.cells)}
+        return {seed: score.metric(self.metric(column)) for seed, score in found.items() if score is not None}
+
+    def estimate(self, column: Column) -> Estimate | None:
+        """Mean over seeds with its interval in lm_eval's units; for one seed the interval over topics, or from the
+        standard error over questions. None when no seed has run."""
+        values = self.by_seed(column)
+        if not values:
+            return None
+        found = over_seeds(values.values())
+        if len(values) > 1:
+            return found
+        score, name = self.score(column, next(iter(values))), self.metric(column)
+        assert score is not None
+        low, high = (score.metrics.get(f"{name}_ci95_{end}", NAN) for end in ("low", "high"))
+        if not math.isnan(low):
+            return Estimate(found.mean, low, high, 1, "topics")
+        base, _, of = name.partition(",")
+        error = score.metrics.get(f"{base}_stderr,{of}" if of else f"{base}_stderr", NAN)
+        if not math.isnan(error):
+            return Estimate(found.mean, found.mean - Z95 * error, found.mean + Z95 * error, 1, "questions")
+        return found
+
+
+@dataclass(slots=True)
+class Table:
+    """A table before it is written. keys: columns that name a row. columns: of ours. paper: what is printed there.
+    subject: the world or model that was run. notes: judges, intervals, what the paper's numbers show of themselves."""
+
+    name: str
+    title: str
+    keys: tuple[str, ...]
+    columns: tuple[Column, ...]
+    rows: list[Row]
+    paper: PaperTable | None = None
+    experiments: list[ExperimentResult] = field(default_factory=list)
+    subject: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def heading(self) -> str:
+        return f"this run: {self.subject}" if self.subject else "this run"
+
+    @property
+    def number(self) -> int | None:
+        return self.paper.number if self.paper else None
+
+    def rename(self, row: Row, key: str) -> str:
+        """A row's label in the paper's words."""
+        return in_paper(row.experiment.table, key, row.labels[key]) if row.experiment else row.labels[key]
+
+    def shown(self, row: Row, key: str) -> str:
+        """A row's label, with the paper's word for it where that is another."""
+        label = row.labels.get(key, NONE)
+        if row.printed is None or key not in row.labels or same(self.rename(row, key), label):
+            return label
+        return f"{label} (paper: {self.rename(row, key)})"
+
+    def column(self, name: str) -> Column:
+        """Raises HarnessError listing the columns."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        known = ", ".join(c.name for c in self.columns) or "none of ours"
+        raise HarnessError(f"{self.name}: no column {name!r}; there are {known}")
+
+    def row(self, name: str) -> Row:
+        """By its key values joined by ", ", ours or the paper's. Raises HarnessError listing the rows."""
+        for row in self.rows:
+            printed = self.paper.label(row.printed) if self.paper and row.printed else row.name
+            if name in (row.name, printed, ", ".join(self.rename(row, key) for key in row.labels)):
+                return row
+        raise HarnessError(f"{self.name}: no row {name!r}; there are: {'; '.join(r.name for r in self.rows)}")
+
+
+def same(a: str, b: str) -> bool:
+    """Whether two labels are the same; numbers by value."""
+    try:
+        return a == b or float(a) == float(b)
+    except ValueError:
+        return False
+
+
+def in_paper(table: Mapping[str, Any], key: str, label: str) -> str:
+    """Our label in the paper's words, by the experiment's `rename` (value to value, or axis to such a mapping)."""
+    rename = table.get("rename") or {}
+    of_key = rename.get(key)
+    return str(of_key.get(label, label) if isinstance(of_key, dict) else rename.get(label, label))
+
+
+def build(results: Results, paper: Path = PAPER, *, mixed_judges: bool = False) -> list[Table]:
+    """All tables: the paper's twelve, then experiments of our own.
+
+    Experiments for one table of the paper share it, unless two fill the same row: then the later one, by name, stands
+    in a table of its own. Raises HarnessError for two versions of a task or two judges in one table (the latter
+    allowed by `mixed_judges`), an unknown task, metric or column, and labels that fit several rows of the paper.
+    """
+    published = load_paper(paper)
+    flagged = oddities(published)
+    tables: list[Table] = []
+    numbered: dict[int, list[ExperimentResult]] = defaultdict(list)
+    own = []
+    for experiment in results.experiments.values():
+        number = experiment.table.get("number")
+        if number is None:
+            own.append(experiment)
+        elif number in published:
+            numbered[number].append(experiment)
+        else:
+            raise HarnessError(f"experiment {experiment.name}: the paper has no table {number!r}; tables are 1 to 12")
+    for number, printed in published.items():
+        made: list[Table] = []
+        for experiment in numbered[number]:
+            rows = list(_our_rows(experiment, printed))
+            fitting = next((t for t in made if _fits(t, experiment, rows)), None)
+            if fitting is None:
+                name = printed.name if not made else f"{printed.name}-{experiment.name}"
+                fitting = Table(name, f"Table {number}: {printed.title}", printed.keys, (), [], printed)
+                made.append(fitting)
+            fitting.experiments.append(experiment)
+            fitting.rows += rows
+            fitting.columns = fitting.columns or _columns(experiment, printed)
+        made = made or [Table(printed.name, f"Table {number}: {printed.title}", printed.keys, (), [], printed)]
+        for table in made:
+            _set_beside(table)
+            table.notes += flagged[number]
+        tables += made
+    for experiment in own:
+        keys = tuple(dict.fromkeys(key for cell in experiment.cells for key in cell.labels))
+        rows = list(_our_rows(experiment, None))
+        if any(row.n is not None for row in rows):
+            keys += ("n",)
+        tables.append(
+            Table(experiment.name, experiment.title, keys, _columns(experiment, None), rows, None, [experiment])
+        )
+    for table in tables:
+        table.subject = _subject(results, table)
+        table.notes = [*_check_sources(table, mixed_judges), *_notes(table), *_unparsed(table), *table.notes]
+    return tables
+
+
+def _our_rows(experiment: ExperimentResult, printed: PaperTable | None) -> Iterator[Row]:
+    """A row for every combination of labels, in the experiment's order; for every n where best-of-n is reported."""
+    where = {str(k): str(v) for k, v in (experiment.table.get("where") or {}).items()}
+    rows: dict[tuple[tuple[str, str], ...], Row] = {}
+    for cell in experiment.cells:
+        row = rows.setdefault(tuple(cell.labels.items()), Row(where | cell.labels, experiment))
+        if cell.seed in row.cells:
+            raise HarnessError(f"experiment {experiment.name}: two cells {row.name} with seed {cell.seed}")
+        row.cells[cell.seed] = cell
+    found = {int(m[1]) for task in _best_tasks(experiment) for name in task.metrics if (m := BEST.fullmatch(name))}
+    if printed and "n" in printed.keys and not any("n" in row.labels for row in rows.values()):
+        found = found or {int(row["n"]) for row in printed.rows}
+    for row in rows.values():
+        if not found:
+            yield row
+        for n in sorted(found):
+            yield Row(row.labels | {"n": str(n)}, experiment, row.cells, n=n)
+
+
+def _best_tasks(experiment: ExperimentResult) -> list[TaskScore]:
+    """Scores of the tasks shown that report best-of-n."""
+    tasks = {_target(experiment, name, to)[0] for name, to in (experiment.table.get("columns") or {}).items()}
+    return [
+        score
+        for cell in experiment.cells
+        for task, score in cell.scores.items()
+        if (task in tasks or not tasks) and any(BEST.fullmatch(name) for name in score.metrics)
+    ]
+
+
+def _target(experiment: ExperimentResult, name: str, to: Any) -> tuple[str, str]:
+    """Task and metric ("" for its main one) that an entry of `columns` names."""
+    if isinstance(to, str):
+        return to, ""
+    if isinstance(to, dict) and set(to) <= {"task", "metric"} and "task" in to:
+        return str(to["task"]), str(to.get("metric", ""))
+    raise HarnessError(f"experiment {experiment.name}: column {name} is {to!r}; give a task, or task and metric")
+
+
+def _columns(experiment: ExperimentResult, printed: PaperTable | None) -> tuple[Column, ...]:
+    """What the experiment's `columns` name, each score followed by its counts; without `columns` all tasks."""
+    seen = {task: score for cell in experiment.cells for task, score in cell.scores.items()}
+    if printed and not experiment.table.get("columns"):
+        raise HarnessError(f"experiment {experiment.name}: table.columns must say which task fills which column")
+    given = experiment.table.get("columns") or {task: task for task in sorted(seen)}
+    columns: dict[str, Column] = {}
+    for name, to in given.items():
+        if printed and name not in printed.values:
+            raise HarnessError(
+                f"experiment {experiment.name}: table {printed.number} has no column {name!r}; "
+                f"it has {', '.join(printed.values)}"
+            )
+        task, metric = _target(experiment, name, to)
+        main = metric or _main_metric(seen.get(task), task)
+        columns[name] = Column(name, task, main)
+        if not metric and main in COUNTS:
+            prefix = name.removesuffix("score") if name.endswith("score") else f"{name} "
+            for part, counted in zip(("correct", "incorrect"), COUNTS[main], strict=True):
+                if printed is None or f"{prefix}{part}" in printed.values:
+                    columns.setdefault(f"{prefix}{part}", Column(f"{prefix}{part}", task, counted))
+    if printed:
+        return tuple(columns[v] for v in printed.values if v in columns)
+    return tuple(columns.values())
+
+
+def _main_metric(score: TaskScore | None, task: str) -> str:
+    if score is None:  # nothing has run: the judged tasks' own
+        return "best_of" if "best_of" in task else "factscore" if "factscore" in task else "factuality"
+    for name in SCORES:
+        if name in score.metrics:
+            return name
+    if any(BEST.fullmatch(name) for name in score.metrics):
+        return "best_of"
+    names = [name for name in score.metrics if "_stderr" not in name]
+    if len(names) != 1:
+        raise HarnessError(f"{score.file}: task {task} reports {', '.join(names)}; name one: {{task: …, metric: …}}")
+    return names[0]
+
+
+def _fits(table: Table, experiment: ExperimentResult, rows: Sequence[Row]) -> bool:
+    """Whether an experiment's rows can join the table: same columns, no row of it filled already."""
+    taken = {tuple(table.rename(row, k) for k in row.labels) for row in table.rows}
+    mine = {tuple(in_paper(experiment.table, k, v) for k, v in row.labels.items()) for row in rows}
+    return table.columns == _columns(experiment, table.paper) and not taken & mine
+
+
+def _set_beside(table: Table) -> None:
+    """Find each row's printed row, put rows in the paper's order, add those that only the paper has."""
+    assert table.paper is not None
+    named = [dict(row.labels) for row in table.rows]
+    used = {id(p) for row in table.rows for p in [_printed(table, row)] if p is not None}
+    extra = tuple(dict.fromkeys(k for labels in named for k in labels if k not in table.keys))
+    ours = [k for k in table.keys if any(k in labels for labels in named)]
+    place = {id(p): i for i, p in enumerate(table.paper.rows)}
+    rest = [Row({k: p[k] for k in ours or table.keys}, printed=p) for p in table.paper.rows if id(p) not in used]
+    last = len(place)
+    table.rows = sorted(
+        [*table.rows, *rest], key=lambda row: place[id(row.printed)] if row.printed is not None else last
+    )
+    table.keys = (*(ours or table.keys), *extra)
+
+
+def _printed(table: Table, row: Row) -> dict[str, str] | None:
+    assert table.paper is not None
+    keys = [k for k in table.keys if k in row.labels]
+    fitting = [p for p in table.paper.rows if all(same(table.rename(row, k), p[k]) for k in keys)] if keys else []
+    if len(fitting) > 1:
+        raise HarnessError(
+            f"experiment {row.experiment.name if row.experiment else ''}: {row.name} fits {len(fitting)} rows of table "
+            f"{table.number} ({'; '.join(map(table.paper.label, fitting))}); say which in `where`"
+        )
+    row.printed = fitting[0] if fitting else None
+    return row.printed
+
+
+def scores(table: Table) -> Iterator[tuple[Column, Row, TaskScore]]:
+    for column, row in itertools.product(table.columns, table.rows):
+        for seed in row.cells:
+            if (score := row.score(column, seed)) is not None:
+                yield column, row, score
+
+
+def _check_sources(table: Table, mixed_judges: bool) -> list[str]:
+    """The judges as a note. Raises HarnessError for two versions of a task, and for two judges."""
+    versions: dict[str, TaskScore] = {}
+    judges: dict[str, dict[str, TaskScore]] = defaultdict(dict)
+    for column, _, score in scores(table):
+        first = versions.setdefault(score.task, score)
+        if first.version != score.version:
+            raise HarnessError(
+                f"{table.name}: task {score.task} in two versions: {first.version} in {first.file}, {score.version} in "
+                f"{score.file}; score all cells with one version"
+            )
+        if score.judge:
+            judges[column.kind].setdefault(score.judge, score)
+    for found in judges.values():
+        if len(found) > 1 and not mixed_judges:
+            (one, a), (other, b) = list(found.items())[:2]
+            raise HarnessError(
+                f"{table.name}: two judges in one table: {one} in {a.file}, {other} in {b.file}; their scores "
+                "cannot be compared (--mixed-judges shows them all the same)"
+            )
+    return [
+        f"Judge of {kind}: {' and '.join(sorted(found))}" + (" (MIXED: not comparable)." if len(found) > 1 else ".")
+        for kind, found in sorted(judges.items())
+    ]
+
+
+def _notes(table: Table) -> Iterator[str]:
+    """How ours are to be read."""
+    filled = [f"{c.name}: {c.metric.replace('best_of', 'best of n')} of {c.task}" for c in table.columns if c.percent]
+    if filled:
+        yield f"Ours: {'; '.join(filled)}."
+    estimates = [e for row in table.rows for c in table.columns if c.percent and (e := row.estimate(c)) is not None]
+    over = {e.over for e in estimates}
+    if "seeds" in over:
+        yield "Mean over seeds, 95 % t interval over seeds in brackets; counts are means over seeds."
+    if "topics" in over:
+        yield "† one seed: 95 % cluster bootstrap interval over topics, which says nothing about other seeds."
+    if "questions" in over:
+        yield "‡ one seed: 95 % interval from lm_eval's standard error over questions."
+    for experiment in table.experiments:
+        where = experiment.table.get("where") or {}
+        if where:
+            fixed = ", ".join(f"{k} = {v}" for k, v in where.items())
+            run = table.subject or "nothing yet"
+            yield f"{experiment.name} stands beside the paper's rows with {fixed}; what was run is {run}."
+        if note := experiment.table.get("note"):
+            yield str(note)
+
+
+def _unparsed(table: Table) -> Iterator[str]:
+    """Rows whose score leaves out many sentences."""
+    rates: dict[str, list[float]] = defaultdict(list)
+    for column, row, score in scores(table):
+        if column.percent and "unparsed_rate" in score.metrics:
+            rates[f"{row.name} ({column.task})"].append(score.metrics["unparsed_rate"])
+    for name, found in rates.items():
+        if (mean := sum(found) / len(found)) > MOST_UNPARSED:
+            yield f"{name}: {mean:.1%} of the sentences could not be judged; they count in no score."
+
+
+def _subject(results: Results, table: Table) -> str:
+    """Names of the worlds and models that were run."""
+    names = list(dict.fromkeys(_model(results, c) for row in table.rows for c in row.cells.values()))
+    names = [name for name in names if name]
+    return " and ".join(names) if len(names) <= 3 else f"{len(names)} models"
+
+
+def _model(results: Results, cell: CellResult) -> str:
+    if "base" in cell.stages:
+        return "fact world"
+    for role in ("score", "train", "sample"):
+        name = cell.stages.get(role, "")
+        while name in results.stages:
+            name = results.stages[name]["needs"].get("model", "")
+        if name.startswith("model:"):
+            return Path(name.removeprefix("model:")).name
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A row's value minus another's, paired by seed, in lm_eval's units."""
+
+    row: Row
+    reference: Row
+    column: Column
+    estimate: Estimate
+
+
+def halves(table: Table) -> dict[tuple[str, str], Difference]:
+    """(row, column) to second minus first half, for tables of the paper that print a difference. The halves are the
+    rows that share all labels but `distance`; where the paper has some of them, those."""
+    if table.paper is None or "diff" not in table.paper.values:
+        return {}
+    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in table.rows:
+        if row.cells:
+            groups[tuple(v for k, v in row.labels.items() if k != "distance")].append(row)
+    found = {}
+    for rows in groups.values():
+        pair = [row for row in rows if row.printed is not None] or rows
+        if len(pair) == 2:
+            first, second = sorted(pair, key=lambda r: r.labels.get("distance", ""))
+            for column in table.columns:
+                if column.percent:
+                    difference = paired_difference(second.by_seed(column), first.by_seed(column))
+                    found[second.name, column.name] = Difference(second, first, column, difference)
+    return found
+
+
+def differences(table: Table) -> list[Difference]:
+    """Every row against its experiment's `table.reference`: a value of one axis (compared with the row whose other
+    labels are the same) or a row's full name. Empty without one. Raises HarnessError for one that is no label."""
+    out: list[Difference] = []
+    for experiment in table.experiments:
+        wanted = experiment.table.get("reference")
+        if wanted is None:
+            continue
+        rows = [row for row in table.rows if row.experiment is experiment]
+        by_labels = {tuple(row.labels.items()): row for row in rows}
+        found = False
+        for row in rows:
+            other = next((r for r in rows if r.name == wanted and r.n == row.n), None)
+            for key in row.labels:
+                other = other or by_labels.get(tuple((row.labels | {key: str(wanted)}).items()))
+            found |= other is not None
+            if other is not None and other is not row:
+                for column in (c for c in table.columns if c.percent):
+                    values = paired_difference(row.by_seed(column), other.by_seed(column))
+                    out.append(Difference(row, other, column, values))
+        if rows and not found:
+            raise HarnessError(
+                f"experiment {experiment.name}: reference {wanted!r} is no label; the rows are "
+                + "; ".join(row.name for row in rows)
+            )
+    return out
+
+
+def find(tables: Sequence[Table], name: str) -> list[Table]:
+    """Tables of a number of the paper, or of an experiment. Raises HarnessError listing them."""
+    found = [t for t in tables if name in (str(t.number), t.name) or name in (e.name for e in t.experiments)]
+    if not found:
+        raise HarnessError(
+            f"no table {name!r}; there are 1 to 12 and {', '.join(t.name for t in tables if not t.paper)}"
+        )
+    return found

@@ -1,0 +1,225 @@
+"""Every table of the paper, and of experiments of our own, from lm_eval's result files, beside the published numbers.
+
+    python -m analysis.tables --results DIR [--out DIR/tables] [--mixed-judges]
+    python -m analysis.tables --results DIR --trace TABLE ROW COLUMN
+
+DIR is a sweep's store or its collected files. Each table comes as Markdown, CSV and LaTeX; ours under "this run: …",
+the paper's under "paper". Scores are in percent: mean over seeds with a 95 % t interval over seeds (for one seed the
+interval over topics, marked). What has not run is "missing", what only one side has is "–". --trace prints where a
+number comes from: TABLE is a number of the paper or an experiment's name, ROW its key values joined by ", ", COLUMN a
+column's name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.paper import PAPER
+from analysis.render import NONE, Grid, Group, latex, markdown
+from analysis.results import load_results
+from analysis.table import Column, Difference, Row, Table, build, differences, find, halves, scores
+from analysis.trace import trace
+from harness.errors import command
+
+MISSING = "missing"
+
+
+def number(value: float, column: Column) -> str:
+    """Percent with one decimal; counts with one decimal unless whole."""
+    if math.isnan(value):
+        return "undefined"
+    if column.percent:
+        return f"{100 * value:.1f}"
+    return f"{value:.0f}" if value == round(value) else f"{value:.1f}"
+
+
+MARKS = {"topics": "†", "questions": "‡"}
+
+
+def cell_text(row: Row, column: Column) -> str:
+    """Ours as text: value, interval for scores, `missing` or –."""
+    if not row.cells:
+        return NONE
+    found = row.estimate(column)
+    if found is None:
+        return MISSING
+    text = number(found.mean, column)
+    if column.percent and not math.isnan(found.low):
+        text += f" [{number(found.low, column)}, {number(found.high, column)}]{MARKS.get(found.over, '')}"
+    return text
+
+
+def seeds_text(row: Row, columns: Sequence[Column]) -> str:
+    """Seeds behind a row, `2 of 3` when some have not run, the fewest of its columns."""
+    if not row.cells:
+        return NONE
+    done = min((len(row.by_seed(column)) for column in columns), default=0)
+    return str(done) if done == len(row.cells) else f"{done} of {len(row.cells)}"
+
+
+def grid(table: Table) -> Grid:
+    """The table for readers."""
+    own_difference = halves(table)
+    with_diff = bool(own_difference)
+    ours = [c.name for c in table.columns] + (["diff"] if with_diff else []) + (["seeds"] if table.columns else [])
+    groups = [Group("", table.keys), Group(table.heading, tuple(ours or ["not run"]))]
+    printed = _printed_columns(table)
+    if table.paper:
+        groups.append(Group("paper", tuple(printed)))
+    rows = []
+    for row in table.rows:
+        cells = [table.shown(row, key) for key in table.keys]
+        cells += [cell_text(row, column) for column in table.columns]
+        if with_diff:
+            found = [d for (name, _), d in own_difference.items() if name == row.name]
+            cells.append(difference_text(found[0]) if found else "" if row.cells else NONE)
+        cells += [seeds_text(row, table.columns)] if table.columns else ([] if ours else [NONE])
+        cells += [value(row.printed) if row.printed else NONE for value in printed.values()]
+        rows.append(tuple(cells))
+    return Grid(table.title, tuple(groups), tuple(rows), tuple(table.notes))
+
+
+def _printed_columns(table: Table) -> dict[str, Callable[[Mapping[str, str]], str]]:
+    """Paper columns by name: key columns that do not name rows of ours, numbers, and scores from the counts."""
+    paper = table.paper
+    if paper is None:
+        return {}
+    columns: dict[str, Callable[[Mapping[str, str]], str]] = {}
+    for name in (*(k for k in paper.keys if k not in table.keys), *paper.values):
+        columns[name] = lambda row, name=name: row[name] or NONE  # type: ignore[misc]
+        prefix = name.removesuffix("score")
+        if prefix in paper.counted() and name.endswith("score"):
+            columns[f"{name} from counts"] = lambda row, prefix=prefix: f"{paper.recomputed(row, prefix):.2f}"  # type: ignore[misc]
+    return columns
+
+
+def difference_text(difference: Difference) -> str:
+    """Points with sign and interval."""
+    e = difference.estimate.scaled(100)
+    if not e.n:
+        return MISSING
+    text = f"{e.mean:+.1f}"
+    return text if math.isnan(e.low) else f"{text} [{e.low:+.1f}, {e.high:+.1f}]"
+
+
+def differences_grid(table: Table) -> Grid | None:
+    """Differences from the reference for readers; None without a reference."""
+    found = differences(table)
+    if not found:
+        return None
+    names = tuple(dict.fromkeys(d.column.name for d in found))
+    by_row: dict[str, list[Difference]] = defaultdict(list)
+    for difference in found:
+        by_row[difference.row.name].append(difference)
+    rows = []
+    for ds in by_row.values():
+        row, reference = ds[0].row, ds[0].reference
+        texts = {d.column.name: difference_text(d) for d in ds}
+        seeds = str(min(d.estimate.n for d in ds))
+        rows.append((*(row.labels.get(k, NONE) for k in table.keys), reference.name, *(texts[n] for n in names), seeds))
+    groups = (Group("", (*table.keys, "minus")), Group(table.heading, (*names, "seeds")))
+    note = "Points; paired by seed, 95 % t interval over seeds in brackets."
+    return Grid(f"{table.title}: differences", groups, tuple(rows), (note,))
+
+
+def frame(table: Table) -> pd.DataFrame:
+    """The table for programs: numbers and limits in columns of their own, ours and the paper's with their heading."""
+    records = []
+    own_difference = halves(table)
+    for row in table.rows:
+        record = {key: table.shown(row, key) for key in table.keys}
+        for column in table.columns:
+            found = row.estimate(column) if row.cells else None
+            names = [f"{table.heading}: {column.name}{end}" for end in ("", " low", " high")]
+            for name, value in zip(names, (found.mean, found.low, found.high) if found else (), strict=False):
+                record[name] = _number(value, column)
+            record |= {n: NONE if not row.cells else MISSING for n in names if found is None}
+            if found and column.percent:
+                record[f"{table.heading}: {column.name} interval over"] = found.over
+        for (name, column_name), d in own_difference.items():
+            if name == row.name:
+                e = d.estimate
+                for end, value in (("", e.mean), (" low", e.low), (" high", e.high)):
+                    record[f"{table.heading}: diff of {column_name}{end}"] = (
+                        _number(value, d.column) if e.n else MISSING
+                    )
+        if table.columns:
+            record[f"{table.heading}: seeds"] = seeds_text(row, table.columns)
+            judges = sorted({s.judge for c, r, s in scores(table) if r is row and s.judge})
+            record[f"{table.heading}: judge"] = " and ".join(judges)
+        printed = _printed_columns(table)
+        record |= {f"paper: {n}": value(row.printed) if row.printed else NONE for n, value in printed.items()}
+        records.append(record)
+    columns = list(dict.fromkeys(name for record in records for name in record))
+    order = [c for c in columns if not c.startswith("paper: ")] + [c for c in columns if c.startswith("paper: ")]
+    return pd.DataFrame(records, columns=order).fillna("")
+
+
+def _number(value: float, column: Column) -> str:
+    return "" if math.isnan(value) else f"{100 * value:.2f}" if column.percent else f"{value:.4g}"
+
+
+def differences_frame(table: Table) -> pd.DataFrame:
+    """Differences from the reference for programs, in points."""
+    return pd.DataFrame(
+        [
+            {key: d.row.labels.get(key, NONE) for key in table.keys}
+            | {"minus": d.reference.name, "column": d.column.name, "task": d.column.task, "seeds": d.estimate.n}
+            | {
+                n: _number(getattr(d.estimate, a), d.column)
+                for n, a in (("difference", "mean"), ("low", "low"), ("high", "high"))
+            }
+            for d in differences(table)
+        ]
+    )
+
+
+def write(tables: Iterable[Table], out: Path) -> list[Path]:
+    """Every table as NAME.md, NAME.csv, NAME.tex, with its differences, and all of them in README.md."""
+    out.mkdir(parents=True, exist_ok=True)
+    written, everything = [], []
+    for table in tables:
+        grids = [g for g in (grid(table), differences_grid(table)) if g is not None]
+        text = "\n".join(markdown(g, level) for level, g in enumerate(grids, 2))
+        everything.append(text)
+        files = {f"{table.name}.md": text, f"{table.name}.csv": frame(table).to_csv(index=False, lineterminator="\n")}
+        files[f"{table.name}.tex"] = "\n".join(
+            latex(g, f"{table.name}{'-differences' * i}") for i, g in enumerate(grids)
+        )
+        if len(grids) > 1:
+            files[f"{table.name}_differences.csv"] = differences_frame(table).to_csv(index=False, lineterminator="\n")
+        for name, content in files.items():
+            (out / name).write_text(content, encoding="utf-8")
+            written.append(out / name)
+    (out / "README.md").write_text("# Tables\n\n" + "\n".join(everything), encoding="utf-8")
+    return [*written, out / "README.md"]
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.tables", description=str(__doc__).split("\n")[0])
+    parser.add_argument("--results", type=Path, required=True, help="a sweep's store, or its collected files")
+    parser.add_argument("--out", type=Path, help="default: RESULTS/tables")
+    parser.add_argument("--paper", type=Path, default=PAPER, help="published numbers (default: results/paper)")
+    parser.add_argument("--mixed-judges", action="store_true", help="allow several judges in one table")
+    parser.add_argument("--trace", nargs=3, metavar=("TABLE", "ROW", "COLUMN"), help="where a number comes from")
+    args = parser.parse_args(argv)
+    results = load_results(args.results)
+    tables = build(results, args.paper, mixed_judges=args.mixed_judges)
+    if args.trace:
+        print(trace(results, find(tables, args.trace[0]), *args.trace[1:]))
+        return
+    for path in write(tables, args.out or args.results / "tables"):
+        print(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

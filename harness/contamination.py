@@ -1,0 +1,365 @@
+"""What a training set gives away of a test set: shared n-grams, near questions, exact duplicates, shared topics.
+
+    python -m harness.contamination --train FILE… --test FILE…|TASK… [--ngram 13] [--embedding SPEC] [--out FILE.json]
+
+Files are JSONL (`.gz` too) of questions with documents (ANAH's rows), preference pairs, lm_eval samples, annotations,
+or questions with responses. A TASK is `mini:PART`, `anah:PART` (data as in `harness.data.anah`) or `world:WORLD:PART`,
+WORLD being a base model's folder or a seed; either side takes both.
+
+For each test question: the largest share of its n-grams found in one training row (questions, documents and responses
+alike, of which the row is named), and with an embedding the highest cosine similarity to a training question. Tokens
+are lower-case words, and every Chinese character is one; `--ngram-zh` is the size for questions that are mostly
+Chinese. A question shorter than n is looked for as a whole. Texts are read once and hashed, so time and memory do not
+grow with the product of the two sets. Exit code 1 with `--fail-above SHARE` where a question goes beyond it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import sys
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from harness.data import anah
+from harness.embeddings import embed_groups, open_embedding
+from harness.errors import HarnessError, command
+from harness.factscore.knowledge import EAST_ASIAN
+from harness.jsonl import read_jsonl
+from harness.manifest import manifest, sha256, write_manifest
+
+NGRAM = 13
+"""Words in an n-gram, as in the overlap studies of GPT-3 (arXiv 2005.14165, appendix C)."""
+SHOWN = 20
+_TOKEN = re.compile(rf"[{EAST_ASIAN}]|[^\W{EAST_ASIAN}]+")
+_CHINESE = re.compile(rf"[{EAST_ASIAN}]")
+_BASE = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of either side. texts: all its other text (documents, responses). where: file and row, for the report."""
+
+    topic: str
+    questions: tuple[str, ...]
+    texts: tuple[str, ...]
+    document: str
+    where: str
+
+
+@dataclass(slots=True)
+class Finding:
+    """What the training set holds of one test question. overlap: largest share of its n-grams in one training row,
+    found_in: that row. similarity: highest cosine to a training question (None without an embedding), near: that
+    question. duplicate: row of a training question that is the same but for case, width and punctuation."""
+
+    question: str
+    topic: str
+    where: str
+    overlap: float = 0.0
+    found_in: str = ""
+    similarity: float | None = None
+    near: str = ""
+    duplicate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Findings in the test set's order; shared_topics as the test set spells them; rows read on both sides."""
+
+    findings: tuple[Finding, ...]
+    shared_topics: tuple[str, ...]
+    train_rows: int
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def worst(self) -> list[Finding]:
+        """Findings, the most suspicious first."""
+        return sorted(self.findings, key=lambda f: (-bool(f.duplicate), -f.overlap, -(f.similarity or 0.0), f.question))
+
+
+def tokens(text: str) -> list[str]:
+    """Lower-case words, full-width forms folded; every Chinese character is one."""
+    return _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def shared_topics(
+    train_rows: Iterable[Mapping[str, Any] | anah.Question], test_questions: Iterable[Mapping[str, Any] | anah.Question]
+) -> list[str]:
+    """Topics of the test questions that the training rows also have: the same name (but for case, width and white space
+    around it), or the same reference document. Sorted, as the test set spells them (its question where it names none).
+
+    Rows are questions, pairs, annotations or samples, as the module's text lists them.
+    """
+    return _shared({key for row in train_rows for key in _keys(_as_row(row))}, map(_as_row, test_questions))
+
+
+def _keys(row: Row) -> list[bytes]:
+    """What tells a topic: its name and its document."""
+    name = unicodedata.normalize("NFKC", row.topic).casefold().strip()
+    texts = [f"topic {name}"] * bool(name) + [f"document {' '.join(row.document.split())}"] * bool(row.document.strip())
+    return [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
+
+
+def _shared(known: set[bytes], test: Iterable[Row]) -> list[str]:
+    return sorted({row.topic or (*row.questions, "?")[0] for row in test if not known.isdisjoint(_keys(row))})
+
+
+def _as_row(row: Mapping[str, Any] | anah.Question, where: str = "") -> Row:
+    if isinstance(row, anah.Question):
+        row = row.to_dict()
+    doc = row.get("doc")
+    data: Mapping[str, Any] = {**row, **doc} if isinstance(doc, Mapping) else row
+    asked = data.get("selected_questions") or data.get("questions") or data.get("question") or ()
+    questions = [asked] if isinstance(asked, str) else list(asked)
+    texts: list[Any] = []
+    documents = data.get("documents") or data.get("document") or ""
+    document = documents if isinstance(documents, str) else "\n".join(d for d in documents if isinstance(d, str))
+    for key in ("prompt", "chosen", "rejected"):
+        messages = data.get(key) or ()
+        for message in [{"content": messages}] if isinstance(messages, str) else messages:
+            user = key == "prompt" and message.get("role", "user") == "user"
+            (questions if user else texts).append(message.get("content"))
+    texts += [data.get(key) for key in ("response", "output", "text")]
+    texts += [t for group in row.get("resps") or () for t in (group if isinstance(group, list) else [group])]
+    kept = tuple(t for t in (document, *texts) if isinstance(t, str) and t.strip())
+    asked_texts = tuple(q.strip() for q in questions if isinstance(q, str) and q.strip())
+    if not kept and not asked_texts:
+        raise HarnessError(
+            f"{where or 'a row'}: no question, document, pair or response in it; it has {', '.join(row)}"
+        )
+    topic = data.get("topic") or data.get("name") or data.get("title") or ""
+    return Row(str(topic), asked_texts, kept, document, where)
+
+
+def read_rows(source: str) -> Iterator[Row]:
+    """Rows of a file or a TASK. Raises HarnessError for one that is neither, and naming file and row for a bad row."""
+    name, _, rest = source.partition(":")
+    if not Path(source).exists() and name in ("mini", "anah", "world") and rest:
+        for number, question in enumerate(_task(name, rest), 1):
+            yield _as_row(question, f"{source}, question {number}")
+        return
+    if not Path(source).is_file():
+        raise HarnessError(
+            f"{source}: neither a file nor mini:PART, anah:PART or world:WORLD:PART (PART: train, test, …)"
+        )
+    for number, data in read_jsonl(source):
+        try:
+            yield _as_row(data, f"{source}, row {number}")
+        except (AttributeError, TypeError) as error:
+            raise HarnessError(f"{source}, row {number}: not a row of questions, pairs or samples ({error})") from error
+
+
+def _task(name: str, rest: str) -> list[anah.Question]:
+    if name == "mini":
+        return anah.load_mini(rest)
+    if name == "anah":
+        return anah.split_questions(anah.load(), rest)
+    from harness.data.world import World, WorldConfig
+
+    where, _, part = rest.rpartition(":")
+    if not where:
+        raise HarnessError(f"world:{rest}: which world? Write world:SEED_OR_FOLDER:PART")
+    if where.isdigit():
+        return World(WorldConfig(seed=int(where))).questions(part)
+    from harness.data.world.base import world_of
+
+    return world_of(where).questions(part)
+
+
+class Ngrams:
+    """N-grams of the test questions, looked up in training texts.
+
+    A text becomes the numbers of its words in the questions' vocabulary (0 for any other word); a window's hash is a
+    polynomial of them modulo 2**64, computed for all windows of a text at once, size by size. Only windows of known
+    words are looked up, so most of a text is never hashed to the end.
+    """
+
+    def __init__(self, questions: Sequence[str], sizes: tuple[int, int] = (NGRAM, NGRAM)) -> None:
+        """sizes: of n-grams in words, and in characters for questions that are mostly Chinese."""
+        self._numbers: dict[str, int] = {}
+        rng = np.random.default_rng(0)
+        grams: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+        self.totals = np.ones(len(questions))
+        rows = [tokens(q) for q in questions]
+        for words in rows:
+            for word in words:
+                self._numbers.setdefault(word, len(self._numbers) + 1)
+        values = rng.integers(1, 2**64, size=len(self._numbers) + 1, dtype=np.uint64)
+        values[0] = 0
+        self._values = values
+        for i, words in enumerate(rows):
+            if not words:
+                continue
+            chinese = sum(map(bool, map(_CHINESE.match, words))) * 2 > len(words)
+            size = min(sizes[chinese], len(words))
+            numbers = np.array([self._numbers[w] for w in words])
+            hashes = np.unique(_windows(self._values[numbers], size))
+            self.totals[i] = len(hashes)
+            for h in hashes.tolist():
+                grams[size][h].append(i)
+        self._grams = {size: dict(of_size) for size, of_size in sorted(grams.items())}
+        self._sorted = {size: np.array(sorted(of_size), dtype=np.uint64) for size, of_size in self._grams.items()}
+
+    def shares(self, texts: Iterable[str]) -> dict[int, float]:
+        """Share of each question's n-grams in `texts` together, for the questions that have any; by their number."""
+        found: dict[int, set[int]] = defaultdict(set)
+        for text in texts:
+            words = tokens(text)
+            numbers = np.fromiter(map(self._numbers.get, words, repeat(0)), np.int64, len(words))
+            # Positions from which `size` known words follow, and the hash of that window, grown word by word.
+            starts = np.flatnonzero(numbers)
+            hashes = self._values[numbers[starts]]
+            grown = 1
+            for size, known in self._sorted.items():
+                while grown < size and len(starts):
+                    inside = starts + grown < len(numbers)
+                    starts, hashes = starts[inside], hashes[inside]
+                    following = numbers[starts + grown]
+                    kept = following > 0
+                    starts = starts[kept]
+                    hashes = hashes[kept] * _BASE + self._values[following[kept]]
+                    grown += 1
+                if not len(starts):
+                    break
+                places = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+                for h in set(hashes[known[places] == hashes].tolist()):
+                    for question in self._grams[size][h]:
+                        found[question].add(h)
+        return {question: len(hashes) / self.totals[question] for question, hashes in found.items()}
+
+
+def _windows(values: np.ndarray, size: int) -> np.ndarray:
+    hashes = values[: len(values) - size + 1].copy()
+    for i in range(1, size):
+        hashes = hashes * _BASE + values[i : len(values) - size + 1 + i]
+    return hashes
+
+
+def check(
+    train: Iterable[Row],
+    test: Sequence[Row],
+    *,
+    sizes: tuple[int, int] = (NGRAM, NGRAM),
+    embedding: str | None = None,
+    progress: bool = False,
+) -> Report:
+    """Everything the module's text says, over rows. train is read once and not kept, but for its questions with an
+    embedding. Raises HarnessError for a test set without questions, for sizes below 1, and as the embedding does."""
+    if min(sizes) < 1:
+        raise HarnessError(f"n-grams of {min(sizes)} tokens: at least one is needed")
+    findings = [Finding(q, row.topic, row.where) for row in test for q in row.questions]
+    if not findings:
+        raise HarnessError("the test set holds no question")
+    ngrams = Ngrams([f.question for f in findings], sizes)
+    same: dict[tuple[str, ...] | None, list[int]] = defaultdict(list)  # None: never
+    for i, f in enumerate(findings):
+        same[tuple(tokens(f.question))].append(i)
+    asked: dict[str, str] = {}
+    topics: set[bytes] = set()
+    count = 0
+    for row in tqdm(train, unit="row", desc="training rows", disable=not progress):
+        count += 1
+        for i, share in ngrams.shares((*row.questions, *row.texts)).items():
+            if share > findings[i].overlap:
+                findings[i].overlap, findings[i].found_in = share, row.where
+        for question in row.questions:
+            for i in same.get(tuple(tokens(question)), ()):
+                findings[i].duplicate = findings[i].duplicate or row.where
+            if embedding:
+                asked.setdefault(question, row.where)
+        topics.update(_keys(row))
+    if embedding and asked:
+        _nearest(findings, asked, embedding)
+    settings = {"ngram": sizes[0], "ngram_zh": sizes[1], "embedding": embedding}
+    return Report(tuple(findings), tuple(_shared(topics, test)), count, settings)
+
+
+def _nearest(findings: Sequence[Finding], asked: Mapping[str, str], spec: str) -> None:
+    questions = list(asked)
+    ours, theirs = embed_groups(open_embedding(spec), [f.question for f in findings], questions)
+    ours, theirs = (v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12) for v in (ours, theirs))
+    for start in range(0, len(findings), 256):
+        cosines = ours[start : start + 256] @ theirs.T
+        for f, place, cosine in zip(findings[start:], cosines.argmax(1), cosines.max(1), strict=False):
+            f.similarity, f.near = round(float(cosine), 6), f"{asked[questions[place]]}: {questions[place]}"
+
+
+def table(report: Report, shown: int = SHOWN) -> str:
+    """The most suspicious questions, for a terminal."""
+    worst = [f for f in report.worst() if f.duplicate or f.overlap > 0 or f.similarity is not None][:shown]
+    lines = [
+        f"{len(report.findings)} test questions against {report.train_rows} training rows: "
+        f"{sum(bool(f.duplicate) for f in report.findings)} exact duplicates, "
+        f"{sum(f.overlap >= 1 for f in report.findings)} with every n-gram in one training row, "
+        f"{sum(f.overlap > 0 for f in report.findings)} with any; {len(report.shared_topics)} shared topics"
+        + (": " + "; ".join(report.shared_topics[:shown]) if report.shared_topics else "")
+    ]
+    for f in worst:
+        near = "" if f.similarity is None else f"  cosine {f.similarity:.3f}"
+        lines.append(f"{f.overlap:5.2f}{near}  {f.question[:80]}")
+        for what, where in (("same as", f.duplicate), ("n-grams in", f.found_in), ("nearest", f.near)):
+            if where and not (what == "n-grams in" and f.duplicate == where):
+                lines.append(f"         {what} {where[:140]}")
+    return "\n".join(lines)
+
+
+def exceeds(report: Report, overlap: float | None, similarity: float | None, topics: bool) -> list[str]:
+    """Why the command fails: one line each for n-grams and duplicates above `overlap` (a duplicate counts as 1),
+    cosines above `similarity`, and shared topics where those are forbidden."""
+    reasons = []
+    if overlap is not None and (n := sum(max(f.overlap, bool(f.duplicate)) > overlap for f in report.findings)):
+        reasons.append(f"{n} test questions share more than {overlap:g} of their n-grams with a training row")
+    if similarity is not None and (n := sum((f.similarity or 0.0) > similarity for f in report.findings)):
+        reasons.append(f"{n} test questions are nearer than cosine {similarity:g} to a training question")
+    if topics and report.shared_topics:
+        reasons.append(f"{len(report.shared_topics)} test topics are in the training set")
+    return reasons
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m harness.contamination", description=__doc__.split("\n")[0])
+    parser.add_argument("--train", nargs="+", required=True, metavar="FILE|TASK")
+    parser.add_argument("--test", nargs="+", required=True, metavar="FILE|TASK")
+    parser.add_argument("--ngram", type=int, default=NGRAM, help=f"words in an n-gram (default {NGRAM})")
+    parser.add_argument("--ngram-zh", type=int, default=NGRAM, help="the same in characters, for Chinese questions")
+    parser.add_argument("--embedding", metavar="SPEC", help="compare questions by meaning too (see harness.embeddings)")
+    parser.add_argument("--fail-above", type=float, metavar="SHARE", help="exit 1 for n-gram overlap beyond it")
+    parser.add_argument("--fail-above-cosine", type=float, metavar="COSINE", help="exit 1 for a similarity beyond it")
+    parser.add_argument(
+        "--fail-on-topics", action="store_true", help="exit 1 where a test topic is in the training set"
+    )
+    parser.add_argument("--show", type=int, default=SHOWN, help="questions in the table")
+    parser.add_argument("--out", type=Path, help="write all findings as JSON, with their manifest")
+    args = parser.parse_args(argv)
+    if args.fail_above_cosine is not None and not args.embedding:
+        raise HarnessError("--fail-above-cosine needs an --embedding")
+    test = [row for source in args.test for row in read_rows(source)]
+    train = (row for source in args.train for row in read_rows(source))
+    report = check(train, test, sizes=(args.ngram, args.ngram_zh), embedding=args.embedding, progress=True)
+    if not report.train_rows:
+        raise HarnessError(f"{' '.join(args.train)}: holds no row, so there is nothing to compare with")
+    reasons = exceeds(report, args.fail_above, args.fail_above_cosine, args.fail_on_topics)
+    print(table(report, args.show))
+    if args.out:
+        files = {source: sha256(source) for source in (*args.train, *args.test) if Path(source).is_file()}
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        data = {**asdict(report), "findings": [asdict(f) for f in report.worst()], "failed": reasons}
+        write_manifest(args.out, data | {"manifest": manifest(files=files)})
+    if reasons:
+        print("\n".join(f"failed: {reason}" for reason in reasons), file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

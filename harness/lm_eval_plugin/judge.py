@@ -1,0 +1,214 @@
+"""lm_eval tasks that judge the judge: human-labelled sentences and facts, and how far a judge agrees with them.
+
+Nothing is generated: the model that lm_eval asks is not looked at (use `--model dummy`). The judge under test comes
+from `--metadata`, and is called once, over all units together.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import datasets
+
+from harness import agreement
+from harness.agreement import HUMAN, Sample, Statistic, Verdict
+from harness.annotation import Annotation, Judgement, Label, Sentence, dump_annotations, load_annotations
+from harness.annotators import judge_spec
+from harness.annotators.base import Claim
+from harness.errors import HarnessError
+from harness.human_labels import TYPES, HumanLabels, LabelledClaim, load_anah, load_biographies, load_rows
+from harness.judge_report import judge_labels, open_judge
+from harness.lm_eval_plugin.task import JudgedTask
+from harness.sentences import LANGUAGES
+
+log = logging.getLogger(__name__)
+
+Metric = tuple[Callable[[Sequence[Verdict]], float], bool]
+_MALFORMED = "malformed"
+
+
+def _quoted(name: str, statistic: Statistic, language: str | None = None) -> dict[str, Metric]:
+    """A statistic, over the units in one language or all, with its interval."""
+
+    def chosen(verdicts: Sequence[Verdict]) -> Sample:
+        return Sample(v for v in verdicts if language in (None, v.language))
+
+    return {
+        name: (lambda verdicts: chosen(verdicts).value(statistic), True),
+        f"{name}_ci95_low": (lambda verdicts: chosen(verdicts).ci95(statistic)[0], True),
+        f"{name}_ci95_high": (lambda verdicts: chosen(verdicts).ci95(statistic)[1], True),
+    }
+
+
+def _evidence(n: int) -> dict[str, Metric]:
+    name = f"evidence_precision_{n}gram"
+    return {
+        name: (lambda verdicts: agreement.evidence_precision(verdicts, n), True),
+        f"{name}_ci95_low": (lambda verdicts: agreement.evidence_precision_ci95(verdicts, n)[0], True),
+        f"{name}_ci95_high": (lambda verdicts: agreement.evidence_precision_ci95(verdicts, n)[1], True),
+    }
+
+
+_BINARY: dict[str, Metric] = {
+    **_quoted("sensitivity", agreement.sensitivity),
+    **_quoted("specificity", agreement.specificity),
+    **_quoted("balanced_accuracy", agreement.balanced_accuracy),
+    "nofact_rate": (lambda verdicts: Sample(verdicts).value(agreement.judged_as("nofact")), False),
+    "unparsed_rate": (lambda verdicts: Sample(verdicts).value(agreement.judged_as("unparsed")), False),
+    "units": (lambda verdicts: Sample(verdicts).n, True),
+    _MALFORMED: (lambda verdicts: sum(v.human not in HUMAN for v in verdicts), False),
+}
+_TYPES = {"accuracy": agreement.accuracy, "f1_weighted": agreement.f1_weighted, "f1_macro": agreement.f1_macro}
+
+
+class JudgeTask(JudgedTask):
+    """Agreement of a judge with human labels, supported against not supported."""
+
+    metrics: dict[str, Metric] = {  # noqa: RUF012  (as in the base class)
+        **_quoted("accuracy", agreement.of_binary(agreement.accuracy)),
+        **_quoted("kappa", agreement.of_binary(agreement.kappa)),
+        **_BINARY,
+    }
+
+    def open_judge(self) -> str:
+        spec = judge_spec(self.settings.get("judge"))
+        self._annotator = open_judge(spec, self.settings.get("judge_args"))
+        self._annotator.check()
+        return spec
+
+    def judge_responses(self, resps: list[list[str]], docs: list[dict[str, Any]]) -> list[str]:
+        """Annotation JSON for each unit; what lm_eval's model said counts for nothing."""
+        rows = [_row(doc) for doc in docs]
+        sound = HumanLabels("", "unit", tuple(row for row in rows if row.label in HUMAN))
+        judgements = iter(judge_labels(sound, self._annotator))
+        texts = []
+        for row in rows:
+            claim = row.claim
+            judged = row.label in HUMAN
+            annotation = Annotation(
+                claim.question,
+                claim.sentence,
+                claim.language,
+                self._annotator.spec,
+                row.topic,
+                (Sentence(claim.sentence, 0, len(claim.sentence)),) if judged else (),
+                (next(judgements),) if judged else (),
+                {"human": row.label, "where": row.where},
+            )
+            texts.append(dump_annotations([annotation]))
+        return texts
+
+    def count(self, doc: dict[str, Any], annotations: str) -> Verdict:
+        (annotation,) = load_annotations(annotations)
+        judgement = annotation.judgements[0] if annotation.judgements else Judgement(Label.UNPARSED)
+        return agreement.verdict(_row(doc), judgement)
+
+
+class JudgeTypesTask(JudgeTask):
+    """Agreement on ANAH's types, as the ANAH papers report it, and on supported against not supported."""
+
+    metrics: dict[str, Metric] = {  # noqa: RUF012
+        **{k: v for name, s in _TYPES.items() for k, v in _quoted(name, agreement.of_types(s)).items()},
+        **_quoted("kappa", agreement.of_types(agreement.kappa)),
+        **{k: v for name in TYPES for k, v in _quoted(f"f1_{name}", agreement.class_f1(name)).items()},
+        **{
+            k: v
+            for language in LANGUAGES
+            for name, s in _TYPES.items()
+            for k, v in _quoted(f"{name}_{language}", agreement.of_types(s), language).items()
+        },
+        **_evidence(1),
+        **_evidence(4),
+        **_BINARY,
+    }
+
+
+def _row(doc: dict[str, Any]) -> LabelledClaim:
+    return LabelledClaim(
+        topic=doc["topic"],
+        claim=Claim(doc["question"], doc["sentence"], doc["document"], doc["language"]),
+        label=doc["label"],
+        where=doc["where"],
+        evidence=tuple(doc["evidence"]),
+    )
+
+
+def _as_dataset(
+    labels: HumanLabels, language: str | None, limit_topics: int | None, seed: int
+) -> dict[str, datasets.Dataset]:
+    """One doc a unit; malformed ones come last, are not judged, and are counted by the metric `malformed`."""
+    labels = labels.in_language(language).of_topics(limit_topics, seed)
+    if not labels.rows:
+        raise HarnessError(f"{labels.name}: no human label in language {language!r}")
+    for caveat in labels.caveats:
+        log.warning("%s", caveat)
+    for bad in labels.malformed:
+        log.warning("malformed human label: %s: %s", bad.where, bad.reason)
+    docs = [
+        {
+            "topic": row.topic,
+            **asdict(row.claim),
+            "label": row.label,
+            "where": row.where,
+            "reason": "",
+            "evidence": list(row.evidence),
+        }
+        for row in labels.rows
+    ]
+    docs += [
+        {
+            "topic": "",
+            "question": bad.where,
+            "sentence": bad.text,
+            "document": "",
+            "language": "",
+            "label": _MALFORMED,
+            "where": bad.where,
+            "reason": bad.reason,
+            "evidence": [],
+        }
+        for bad in labels.malformed
+    ]
+    features = datasets.Features(
+        {name: datasets.Value("string") for name in docs[0] if name != "evidence"}
+        | {"evidence": datasets.List(datasets.Value("string"))}
+    )
+    return {"test": datasets.Dataset.from_list(docs, features=features)}
+
+
+def anah_labels(
+    data: str | None = None, language: str | None = None, limit_topics: int | None = None, seed: int = 0, **_: Any
+) -> dict[str, datasets.Dataset]:
+    """lm_eval `custom_dataset`: ANAH's human annotations; data: a path, or None for $HARNESS_ANAH_DATA and the hub."""
+    return _as_dataset(load_anah(data), language, limit_topics, seed)
+
+
+def row_labels(
+    data: str | None = None, language: str | None = None, limit_topics: int | None = None, seed: int = 0, **_: Any
+) -> dict[str, datasets.Dataset]:
+    """lm_eval `custom_dataset`: JSONL of human labels with ANAH's types (see `harness.human_labels`)."""
+    if not data:
+        raise HarnessError('which labels? Give --metadata \'{"data": "FILE.jsonl"}\'')
+    labels = load_rows(data)
+    if not labels.typed:
+        raise HarnessError(
+            f"{data}: labels S, NS, IR have no types; use python -m harness.judge_report --labels {data}"
+        )
+    return _as_dataset(labels, language, limit_topics, seed)
+
+
+def biography_labels(
+    data: str | None = None,
+    unit: str = "fact",
+    knowledge: str | None = None,
+    limit_topics: int | None = None,
+    seed: int = 0,
+    **_: Any,
+) -> dict[str, datasets.Dataset]:
+    """lm_eval `custom_dataset`: FActScore's labelled biographies; data: their folder, unit: fact or sentence."""
+    if not data:
+        raise HarnessError('which biographies? Give --metadata \'{"data": "FOLDER"}\' with one JSONL file a system')
+    return _as_dataset(load_biographies(data, unit, knowledge), None, limit_topics, seed)

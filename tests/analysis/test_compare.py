@@ -1,0 +1,290 @@
+"""Comparing checkpoints: error rate by simulation, known answers, verdicts, and the command on real files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import ttest_rel
+
+from analysis.compare import (
+    Answer,
+    Run,
+    check,
+    compare,
+    compare_all,
+    holm,
+    influences,
+    main,
+    open_cell,
+    open_run,
+    paired_draws,
+    questions_needed,
+    swap_test,
+)
+from harness.metrics import Counts, factuality
+from tests.analysis.stores import NEAR, StoreBuilder, annotation, full_store, lm_eval_files, questions
+
+RUNS = 2_000
+
+
+def checkpoints(
+    rng: np.random.Generator, topics: int, gain: float = 0.0, facts: tuple[int, int] = (9, 9)
+) -> tuple[np.ndarray, np.ndarray]:
+    """(correct, checkable) by topic for two checkpoints that share the topics' difficulty and much of what they know.
+
+    facts: mean checkable sentences a topic of each; every checkpoint has its own strengths, alike in size.
+    """
+    both = []
+    hard = rng.normal(0, 1.2, topics)
+    for mean, shift in zip(facts, (0.0, gain), strict=True):
+        share = 1 / (1 + np.exp(-(hard + rng.normal(0, 0.4, topics))))
+        share = np.clip(share + shift, 0, 1)
+        checkable = 1 + rng.poisson(mean - 1, topics)
+        both.append(np.stack([rng.binomial(checkable, share), checkable], axis=1).astype(float))
+    return both[0], both[1]
+
+
+@pytest.mark.parametrize(("topics", "facts"), [(40, (9, 9)), (60, (12, 5))])
+def test_rejects_at_the_nominal_rate(topics: int, facts: tuple[int, int]) -> None:
+    rng = np.random.default_rng(3)
+    p = np.array([swap_test(*checkpoints(rng, topics, 0.0, facts), resamples=399, seed=i) for i in range(RUNS)])
+    rates = {level: (p <= level).mean() for level in (0.01, 0.05, 0.2)}
+    print(f"\nfacts {facts}: rejected under no difference {rates} of {RUNS} runs")
+    for level, rate in rates.items():
+        assert abs(rate - level) <= 3.3 * np.sqrt(level * (1 - level) / RUNS)
+
+
+def test_interval_covers_and_pairing_pays() -> None:
+    rng = np.random.default_rng(4)
+    a, b = (x.sum(0) for x in checkpoints(rng, 300_000, 0.06))
+    truth = b[0] / b[1] - a[0] / a[1]
+    covered, tighter = [], []
+    for i in range(60):
+        runs = [run_of(f"r{n}", table) for n, table in enumerate(checkpoints(rng, 60, 0.06))]
+        found = compare(*runs, seed=i)
+        covered.append(found.score.low <= truth <= found.score.high)
+        tighter.append(found.tighter)
+    print(f"\ntrue difference {truth:.4f}: covers {np.mean(covered):.3f}, {np.mean(tighter):.2f} times tighter")
+    assert np.mean(covered) >= 0.88
+    assert np.mean(tighter) > 1.4
+
+
+def test_questions_needed_give_the_power_they_promise() -> None:
+    rng = np.random.default_rng(5)
+    planned = [
+        compare(*(run_of("r", t) for t in checkpoints(rng, 200, 0.06)), detect=0.056, seed=i).needed for i in range(5)
+    ]
+    topics = round(float(np.mean(planned)))  # a question a topic
+    found = [swap_test(*checkpoints(rng, topics, 0.06), resamples=399, seed=i) <= 0.05 for i in range(600)]
+    print(f"\n{topics} questions planned: detected in {np.mean(found):.3f}")
+    assert abs(np.mean(found) - 0.8) < 0.07
+
+
+def run_of(name: str, table: np.ndarray, **extra: int) -> Run:
+    answers = {
+        ("", f"q{i}", "1"): Answer(f"t{i}", Counts(f"t{i}", 1, int(ok), int(n - ok), **extra), 0)
+        for i, (ok, n) in enumerate(table)
+    }
+    return Run(name, "task", "1", "judge", answers)
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 6)] * 4), min_size=2, max_size=12), st.integers(0, 99))
+def test_turning_the_runs_round_turns_the_sign(rows: list[tuple[int, ...]], seed: int) -> None:
+    table = np.array(rows, dtype=float)
+    a = np.stack([table[:, 0], table[:, 0] + table[:, 1]], axis=1)
+    b = np.stack([table[:, 2], table[:, 2] + table[:, 3]], axis=1)
+    p, q = (swap_test(*pair, resamples=199, seed=seed) for pair in ((a, b), (b, a)))
+    assert p == q or (np.isnan(p) and np.isnan(q))
+    if not np.isnan(p):
+        assert 0 < p <= 1
+        assert swap_test(a, a, resamples=199) == 1.0
+
+
+def test_swap_test_is_the_paired_t_test_for_many_equal_questions() -> None:
+    rng = np.random.default_rng(6)
+    for gain in (0.0, 0.02, 0.04):
+        a = rng.uniform(0, 8, 150)
+        b = a + rng.normal(10 * gain, 1.5, 150)
+        table = [np.stack([x, np.full(150, 10.0)], axis=1) for x in (a, b)]
+        assert swap_test(*table) == pytest.approx(ttest_rel(b, a).pvalue, abs=0.012)
+
+
+def test_influences_give_the_jackknife() -> None:
+    sums = np.random.default_rng(7).integers(1, 30, (50, 2)).astype(float)
+    total = sums.sum(0)
+    left_out = np.array([np.divide(*(total - row)) for row in sums])
+    jackknife = 49 / 50 * ((left_out - left_out.mean()) ** 2).sum()
+    assert (influences(sums) ** 2).sum() == pytest.approx(jackknife, rel=0.1)
+    assert paired_draws(7, 20).sum(1).tolist() == [7] * 20
+
+
+def test_questions_needed_is_the_textbook_formula() -> None:
+    # One question's variance 0.25, difference 0.1: (1.95996 + 0.84162)**2 * 0.25 / 0.01 = 196.2
+    assert questions_needed(0.25 / 50, 50, 0.1) == 197
+
+
+def test_holm() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, float("nan"), 0.6])[::2] == [1.0, 1.0]
+
+
+# Verdicts: what a gain is worth.
+
+
+def made(name: str, rows: list[tuple[int, int]], *, nofact: int = 1, unparsed: int = 0, declined: int = 0) -> Run:
+    run = run_of(name, np.array(rows), nofact=nofact, unparsed=unparsed)
+    return replace(run, answers={k: replace(a, declined=declined) for k, a in run.answers.items()})
+
+
+BASE = [(4 + i % 3, 10) for i in range(30)]
+BETTER = [(7 + i % 2, 10) for i in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (made("b", BETTER), ["b is more factual than a", "neither says less"]),
+        (made("b", [(ok - 1, n) for ok, n in BASE]), ["b is less factual than a"]),
+        (made("b", [(5 + (i * 7) % 3 - 1, 10) for i in range(30)]), ["No difference", "questions would be needed"]),
+        (made("b", [(3, 4)] * 30), ["may be bought by saying less", "response (-6.000)", "fewer correct facts"]),
+        (made("b", [(7, 8)] * 30), ["fewer facts per response (-2.000)", "does not give fewer correct facts"]),
+        (made("b", BETTER, nofact=5), ["more no-fact sentences", "bought"]),
+        (made("b", BETTER, declined=1), ["more abstaining responses (+1.000)"]),
+        (made("b", [(5, 7)] * 30, unparsed=3), ["more unparsed sentences", "is not certain if unparsed"]),
+        (made("b", [(8, 9)] * 30, unparsed=1), ["more unparsed sentences", "remains if unparsed"]),
+        (made("b", [(0, 0)] * 30), ["Nothing can be said"]),
+    ],
+)
+def test_verdict(run: Run, words: list[str]) -> None:
+    (found,) = compare_all(check([made("a", BASE), run]))
+    assert all(word in found.verdict for word in words), found.verdict
+    assert found.verdict.endswith(".")
+    assert "\n" not in found.verdict
+
+
+def test_holm_over_the_runs_and_the_numbers_shown() -> None:
+    found = compare_all([made("a", BASE), made("b", BETTER), made("c", BASE)])
+    assert found[0].p_holm == pytest.approx(2 * found[0].p_value)
+    assert found[1].p_value == 1.0
+    assert found[0].score.difference == pytest.approx(
+        factuality([Counts("", 1, ok, n - ok) for ok, n in BETTER])
+        - factuality([Counts("", 1, ok, n - ok) for ok, n in BASE])
+    )
+
+
+# Real files.
+
+
+def test_runs_from_lm_eval_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, correct in (("a", 4), ("b", 7)):
+        lm_eval_files(tmp_path / name, {NEAR: questions(correct)})
+    out = tmp_path / "out" / "c.json"
+    assert main([str(tmp_path / "a"), str(tmp_path / "b"), "--detect", "0.05", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "is more factual than" in text
+    assert "times as wide" in text
+    data = json.loads(out.read_text())
+    assert data["comparisons"][0]["score"]["difference"] == pytest.approx(0.3)
+    assert len(data["manifest"]["settings"]["files"]) == 2
+
+
+def rewrite(samples: Path, change: dict[int, dict[str, object]]) -> None:
+    rows = [json.loads(line) for line in samples.read_text().splitlines()]
+    rows = [row | {"doc_hash": f"hash {row['doc_id']}"} | change.get(row["doc_id"], {}) for row in rows]
+    samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_questions_are_paired_by_their_hash(tmp_path: Path) -> None:
+    given = questions(5)
+    for name, order in (("a", 1), ("b", -1)):
+        lm_eval_files(tmp_path / name, {NEAR: given[::order]})
+        (samples,) = (tmp_path / name).glob("samples_*")
+        rewrite(samples, {i: {"doc_hash": f"hash {len(given) - 1 - i if order < 0 else i}"} for i in range(len(given))})
+    found = compare(*check([open_run(tmp_path / "a"), open_run(tmp_path / "b")]))
+    assert (found.score.difference, found.score.low, found.score.high) == (0.0, 0.0, 0.0)
+
+
+def test_abstaining_and_empty_responses_are_seen(tmp_path: Path) -> None:
+    lm_eval_files(tmp_path, {NEAR: questions(5)})
+    (samples,) = tmp_path.glob("samples_*")
+    silent = annotation(Counts("topic 1", 1), "world")
+    sorry = json.loads(annotation(Counts("topic 2", 1, nofact=1), "world")) | {"response": "I'm sorry."}
+    sorry["sentences"] = [
+        {"text": "I'm sorry.", "start": 0, "end": 10, "label": "nofact", "evidence": [], "detail": ""}
+    ]
+    rewrite(samples, {1: {"filtered_resps": [silent]}, 2: {"filtered_resps": [json.dumps(sorry)]}})
+    for results in tmp_path.glob("results_*"):
+        data = json.loads(results.read_text())
+        del data["results"][NEAR]["correct,annotation"]  # that of the files before the change
+        results.write_text(json.dumps(data))
+    declined = {key[1]: answer.declined for key, answer in open_run(tmp_path).answers.items()}
+    assert [n for n, count in sorted(declined.items()) if count] == ["hash 1", "hash 2"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"judge": "other"}, "different judges"),
+        ({"version": 2.0}, "different task versions"),
+        ({"tasks": {NEAR: questions(5, topics=8)}}, "--common compares"),
+        ({"tasks": {"gsm8k": {"acc": 0.5}}}, "was --log_samples given"),
+        ({"tasks": {NEAR: questions(5), "world_bio": questions(5)}}, "name one with --task"),
+    ],
+)
+def test_what_cannot_be_compared(
+    tmp_path: Path, change: dict[str, object], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lm_eval_files(tmp_path / "a", {NEAR: questions(4)})
+    lm_eval_files(tmp_path / "b", **({"tasks": {NEAR: questions(5)}} | change))  # type: ignore[arg-type]
+    assert main([str(tmp_path / "a"), str(tmp_path / "b")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_common_questions(tmp_path: Path) -> None:
+    lm_eval_files(tmp_path / "a", {NEAR: questions(4)})
+    lm_eval_files(tmp_path / "b", {NEAR: questions(5, topics=8)})
+    runs = check([open_run(tmp_path / "a"), open_run(tmp_path / "b")], common=True)
+    assert compare(*runs).questions == 8
+
+
+def test_cells_pool_their_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    full_store(tmp_path)
+    base, ours = (open_cell(tmp_path, "table02_mask", {"setting": s}, NEAR) for s in ("base", "w/ mask"))
+    found = compare(base, ours)
+    assert (found.questions, found.clusters) == (30, 10)  # three seeds about the same topics
+    command = ["--results", str(tmp_path), "--experiment", "table02_mask", "--task", NEAR]
+    assert main([*command, "--cell", "setting=base", "--cell", "setting=w/ mask", "--cell", "setting=w/o mask"]) == 0
+    assert "after Holm over 2 runs" in capsys.readouterr().out
+    assert main([*command, "--cell", "setting=base", "--cell", "setting=none"]) == 2
+    assert "choose among: setting=base; setting=w/ mask" in capsys.readouterr().err
+
+
+def test_a_topic_in_two_worlds_is_two_clusters(tmp_path: Path) -> None:
+    def scores(labels: dict[str, str], seed: int) -> dict[str, list[Counts]]:
+        return {NEAR: [replace(q, topic=f"{q.topic} of world {seed}") for q in questions(4)]}
+
+    StoreBuilder(tmp_path).experiment("worlds", {"m": ["a", "b"]}, scores, table={"kind": "own"})
+    run = open_cell(tmp_path, "worlds", {"m": "a"})
+    assert len({answer.cluster for answer in run.answers.values()}) == 30
+
+
+def test_collected_results_compare_the_same(tmp_path: Path) -> None:
+    from analysis.collect import main as collect
+
+    full_store(tmp_path / "store")
+    assert collect(["--results", str(tmp_path / "store"), "--out", str(tmp_path / "small")]) == 0
+    found = [
+        compare(*(open_cell(tmp_path / root, "table02_mask", {"setting": s}, NEAR) for s in ("base", "w/ mask")))
+        for root in ("store", "small")
+    ]
+    assert found[0].score == found[1].score
+    assert found[0].p_value == found[1].p_value
+    assert np.isnan(found[1].checks[1].run)  # responses are not collected, so abstention is not known

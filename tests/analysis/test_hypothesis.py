@@ -1,0 +1,405 @@
+"""Gain against distance: the statistics against scipy and brute force, the command on a store with real base models."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from analysis.hypothesis import Point, _ranks, gain_against_distance, main, read_points, write_points
+from analysis.results import load_results
+from harness.annotation import Annotation, Judgement, Label, Sentence
+from harness.data.world.base import BaseConfig, build_base, world_of
+from harness.data.world.generate import WorldConfig
+from harness.embeddings import open_embedding
+from harness.jsonl import write_jsonl
+from harness.neighbours import distances
+
+
+def point(topic: str, distance: float, gain: float, seed: int = 0, unit: str = "") -> Point:
+    return Point(topic, seed, distance, 0.4, 0.4 + gain, gain, 10, 10, unit or topic)
+
+
+def noisy(seed: int, topics: int, slope: float, *, seeds: int = 1, spread: float = 0.1) -> list[Point]:
+    """Topics whose gain falls by `slope` a unit of distance, with seed effects and Gaussian noise."""
+    rng = np.random.default_rng(seed)
+    distance = rng.uniform(0, 1, (seeds, topics))
+    gain = 0.3 * np.arange(seeds)[:, None] + slope * distance + rng.normal(0, spread, (seeds, topics))
+    return [
+        point(f"t{i}", float(distance[s, i]), float(gain[s, i]), s, f"seed {s}, t{i}")
+        for s in range(seeds)
+        for i in range(topics)
+    ]
+
+
+# ---------------------------------------------------------------- statistics
+
+
+@given(st.integers(0, 1000), st.integers(3, 30))
+def test_one_seed_is_scipys_slope_and_spearman(seed: int, topics: int) -> None:
+    points = noisy(seed, topics, -0.5)
+    x, y = [p.distance for p in points], [p.gain for p in points]
+    fit = gain_against_distance(points, resamples=20)
+    line = stats.linregress(x, y)
+    assert fit.slope == pytest.approx(line.slope) and fit.line(0) == pytest.approx(line.intercept)
+    assert fit.rho == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert fit.mean_gain == pytest.approx(np.mean(y)) and fit.sd_distance == pytest.approx(np.std(x))
+    assert (fit.points, fit.seeds, fit.units) == (topics, 1, topics)
+
+
+@given(st.integers(0, 1000), st.lists(st.integers(3, 12), min_size=2, max_size=4))
+def test_seeds_have_an_intercept_each(seed: int, sizes: list[int]) -> None:
+    """The slope is that of a least-squares fit with a dummy variable a seed."""
+    rng = np.random.default_rng(seed)
+    points = [
+        point(f"t{i}", float(rng.uniform()), float(rng.normal() + 5 * s), s)
+        for s, n in enumerate(sizes)
+        for i in range(n)
+    ]
+    design = np.array([[p.distance, *(float(p.seed == s) for s in range(len(sizes)))] for p in points])
+    expected = np.linalg.lstsq(design, np.array([p.gain for p in points]), rcond=None)[0][0]
+    assert gain_against_distance(points, resamples=20).slope == pytest.approx(expected)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=12).filter(
+        lambda v: any(c for _, c in v)
+    )
+)
+def test_weighted_ranks_are_those_of_repeated_values(values: list[tuple[int, int]]) -> None:
+    x, counts = np.array([v for v, _ in values], dtype=float), np.array([c for _, c in values])
+    repeated = stats.rankdata(np.repeat(x, counts))
+    expected = repeated - repeated.mean()
+    np.testing.assert_allclose(np.repeat(_ranks(x, counts[None, :].astype(float))[0], counts), expected)
+
+
+def test_the_bootstrap_is_that_of_repeated_points() -> None:
+    """The vectorised resampling against the plain one: redraw units, refit with numpy and scipy."""
+    rng = np.random.default_rng(5)
+    points = [
+        replace(p, topic=f"{p.topic}{part}", distance=p.distance + rng.normal(0, 0.2), gain=p.gain + rng.normal(0, 0.1))
+        for p in noisy(1, 15, -0.4)
+        for part in "ab"
+    ]
+    fit = gain_against_distance(points)
+    units = sorted({p.unit for p in points})
+    rows = {unit: np.array([(p.distance, p.gain) for p in points if p.unit == unit]) for unit in units}
+    slopes, rhos = [], []
+    draw = random.Random(0)
+    for _ in range(1500):
+        x, y = np.concatenate([rows[unit] for unit in draw.choices(units, k=len(units))]).T
+        slopes.append(np.polyfit(x, y, 1)[0])
+        rhos.append(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
+    assert fit.units == 15 and fit.points == 30
+    np.testing.assert_allclose(fit.slope_ci95, np.quantile(slopes, [0.025, 0.975]), atol=0.05)
+    np.testing.assert_allclose(fit.rho_ci95, np.quantile(rhos, [0.025, 0.975]), atol=0.05)
+
+
+def test_intervals_cover_what_is_true() -> None:
+    """Nominal 95 %: of 100 samples of two seeds with a known slope, about 95 intervals hold it."""
+    hit = 0
+    for seed in range(100):
+        low, high = gain_against_distance(noisy(seed, 40, -0.3, seeds=2), resamples=400).slope_ci95
+        hit += low <= -0.3 <= high
+    assert 88 <= hit <= 99, hit
+
+
+def test_topics_that_share_a_fate_are_drawn_together() -> None:
+    """Ten copies of every topic are no more evidence than one when the unit says so, and look like more when not."""
+    few = noisy(0, 20, -0.5)
+    copied = [replace(p, topic=f"{p.topic}, copy {i}") for p in few for i in range(10)]
+    alone = gain_against_distance(few, resamples=2000)
+    together = gain_against_distance(copied, resamples=2000)
+    np.testing.assert_allclose(together.slope_ci95, alone.slope_ci95, atol=1e-9)
+    np.testing.assert_allclose(together.rho_ci95, alone.rho_ci95, atol=0.01)
+    apart = gain_against_distance([replace(p, unit=p.topic) for p in copied], resamples=2000)
+    assert np.diff(apart.slope_ci95) < 0.5 * np.diff(together.slope_ci95)
+
+
+def test_topics_under_every_seed_are_one_unit() -> None:
+    """The same test topics aligned with three seeds: their common fate is not counted three times."""
+    few = noisy(0, 20, -0.5)
+    thrice = [replace(p, seed=s, unit=p.topic) for p in few for s in range(3)]
+    fit = gain_against_distance(thrice, resamples=2000)
+    assert (fit.units, fit.points, fit.seeds) == (20, 60, 3)
+    np.testing.assert_allclose(fit.slope_ci95, gain_against_distance(few, resamples=2000).slope_ci95, atol=1e-9)
+
+
+@given(st.integers(0, 100))
+def test_the_order_of_points_does_not_matter(seed: int) -> None:
+    points = noisy(seed, 6, -0.5, seeds=2)
+    shuffled = random.Random(seed).sample(points, len(points))
+    assert gain_against_distance(shuffled, resamples=50) == gain_against_distance(points, resamples=50)
+
+
+def test_what_has_no_slope_is_refused() -> None:
+    from harness.errors import HarnessError
+
+    with pytest.raises(HarnessError, match="2 topics with a gain"):
+        gain_against_distance(noisy(0, 2, 1))
+    with pytest.raises(HarnessError, match="there is no slope"):
+        gain_against_distance([point(f"t{i}", 0.5, i / 10) for i in range(5)])
+    with pytest.raises(HarnessError, match="there is no slope"):
+        gain_against_distance([point(f"t{i}", i / 10, 0.1) for i in range(5)])
+    with pytest.raises(HarnessError, match="there is no slope"):  # differs between seeds alone
+        gain_against_distance([point(f"t{i}", i % 2, i % 3, seed=i % 2) for i in range(6)])
+
+
+def test_points_and_their_file(tmp_path: Path) -> None:
+    points = [replace(p, topic=name) for p, name in zip(noisy(0, 3, 1), ["NA", "a, b", "金星"], strict=True)]
+    write_points(tmp_path / "p.csv", points)
+    for read, written in zip(read_points(tmp_path / "p.csv"), points, strict=True):
+        assert asdict(read) == pytest.approx(asdict(written), abs=1e-6)
+
+
+# ---------------------------------------------------------------- the command
+
+
+def annotated(topic: str, ok: int, wrong: int) -> Annotation:
+    """An answer of `ok` right and `wrong` contradictory sentences."""
+    text, sentences, judgements = "", [], []
+    for label, count in ((Label.OK, ok), (Label.CONTRADICTORY, wrong)):
+        for _ in range(count):
+            start = len(text) + bool(text)
+            text = f"{text} It is so." if text else "It is so."
+            sentences.append(Sentence(text[start:], start, len(text)))
+            judgements.append(Judgement(label))
+    return Annotation(f"What of {topic}?", text, "en", "world", topic, tuple(sentences), tuple(judgements))
+
+
+def write_score(folder: Path, rows: list[Annotation], task: str = "world_factuality", judge: str = "world") -> None:
+    """lm_eval's two files for a model whose answers were judged."""
+    where = folder / "lm_eval" / "model"
+    where.mkdir(parents=True)
+    stamp = "2026-01-01T00-00-00.000000"
+    results: dict[str, Any] = {
+        "results": {task: {"correct,annotation": sum(r.count(Label.OK) for r in rows)}},
+        "versions": {task: 1},
+        "configs": {task: {"metadata": {"judge": judge}}},
+    }
+    (where / f"results_{stamp}.json").write_text(json.dumps(results))
+    samples = (
+        {"doc_id": i, "filter": "annotation", "filtered_resps": [json.dumps(row.to_dict())]}
+        for i, row in enumerate(rows)
+    )
+    write_jsonl(where / f"samples_{task}_{stamp}.jsonl", samples)
+
+
+@pytest.fixture(scope="module")
+def whole_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds of a small world with their base models (hardly trained), trained on the near side's topics. Answers
+    have 10 sentences; after alignment those on near topics hold about 8 right ones instead of 4, the others about 5; on
+    one test topic nothing can be checked."""
+    root = tmp_path_factory.mktemp("store")
+    stages, cells = root / "stages", []
+
+    def stage(name: str, kind: str, needs: dict[str, str], settings: dict[str, Any] | None = None) -> Path:
+        folder = stages / name
+        folder.mkdir(parents=True, exist_ok=True)
+        record = {"kind": kind, "settings": settings or {}, "needs": needs, "seconds": 1.0, "commands": []}
+        (folder / "stage.json").write_text(json.dumps(record))
+        return folder
+
+    for seed in (0, 1):
+        config = WorldConfig(seed=seed, clusters=8, topics=(3, 1, 3), bio_clusters=0)
+        size = BaseConfig(steps=2, batch=4, width=32, heads=2, feed_forward=32)
+        base = build_base(stages / f"base-{seed}", config, size)
+        world = world_of(base)
+        stage(f"base-{seed}", "base", {}, {"world": asdict(config), "base": asdict(size)})
+        pairs = stage(f"pair-{seed}", "pair", {"annotate": f"annotate-{seed}"})
+        write_jsonl(pairs / "pairs.jsonl", ({"topic": t.name} for t in world.select("train", "near") for _ in range(2)))
+        stage(f"train-{seed}", "train", {"model": f"base-{seed}", "pair": f"pair-{seed}"})
+        rng = random.Random(seed)
+        test = world.select("test")
+        for kind in ("score-base", "score-train"):
+            answers = []
+            for t in test * 2:
+                right = 4 if kind == "score-base" else (8 if t.side == "near" else 5) + rng.choice((-1, 0, 1))
+                answers.append(annotated(t.name, *((0, 0) if t is test[0] else (right, 10 - right))))
+            needs = {"model": f"train-{seed}" if kind == "score-train" else f"base-{seed}"}
+            write_score(stage(f"{kind}-{seed}", "score", needs), answers)
+        common = {"base": f"base-{seed}"}
+        cells += [
+            {"labels": {"method": "base"}, "seed": seed, "stages": {**common, "score": f"score-base-{seed}"}},
+            {
+                "labels": {"method": "Mask-DPO"},
+                "seed": seed,
+                "stages": {**common, "pair": f"pair-{seed}", "train": f"train-{seed}", "score": f"score-train-{seed}"},
+            },
+        ]
+    (root / "experiments").mkdir()
+    experiment = {"name": "main", "title": "Main", "table": {}, "cells": cells}
+    (root / "experiments" / "main.json").write_text(json.dumps(experiment))
+    return root
+
+
+@pytest.fixture
+def store(whole_store: Path, tmp_path: Path) -> Path:
+    """A copy to break."""
+    return Path(shutil.copytree(whole_store, tmp_path / "store"))
+
+
+def run(store: Path, *more: str, cell: str = "method=Mask-DPO", embedding: str = "hidden:policy@1") -> int:
+    named = ["--experiment", "main", "--cell", cell, "--baseline", "method=base", "--embedding", embedding]
+    return main(["--results", str(store), *named, "--out", str(store / "gain.csv"), *more])
+
+
+def test_points_of_a_store(whole_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(whole_store, "--template", "Tell me of {topic}.", "--k", "2") == 0
+    points = read_points(whole_store / "gain.csv")
+    summary = json.loads((whole_store / "gain.json").read_text())
+    for seed in (0, 1):
+        folder = whole_store / "stages" / f"base-{seed}"
+        world = world_of(folder)
+        own = {p.topic: p for p in points if p.seed == seed}
+        test = world.select("test")
+        assert [*own] == [t.name for t in test[1:]]
+        assert summary["topics_without_checkable_sentences"][str(seed)] == [test[0].name]
+        # Distances, from the model itself and by hand.
+        train = [t.name for t in world.select("train", "near")]
+        names = [*train, *own]
+        vectors = open_embedding(f"hidden:{folder}@1", template="Tell me of {topic}.").embed(names).astype(float)
+        vectors -= vectors.mean(axis=0)
+        table = np.sort(distances(vectors[: len(train)], vectors[len(train) :]), axis=1)[:, :2].mean(axis=1)
+        np.testing.assert_allclose([p.distance for p in own.values()], table, atol=1e-4)
+        for t in test[1:]:
+            p = own[t.name]
+            assert (p.baseline, p.checkable_baseline, p.checkable_aligned) == (0.4, 20, 20)
+            assert p.gain == pytest.approx(p.aligned - 0.4, abs=1e-6)
+            assert abs(p.gain - (0.4 if t.side == "near" else 0.1)) <= 0.1 + 1e-6
+            assert p.unit == f"world {seed}, {t.cluster}"
+    fit = gain_against_distance(points)
+    assert summary["fit"]["slope"] == pytest.approx(fit.slope, abs=1e-3) and summary["fit"]["units"] == 16
+    assert summary["clustered_on"] == "clusters of the fact world, within a seed"
+    results = load_results(whole_store)
+    expected = {s.file: s.sha256 for c in results.experiments["main"].cells for s in c.scores.values()}
+    assert summary["files"] == expected and len(expected) == 4
+    assert f"gain per unit of distance {summary['fit']['slope']:+.3f}" in capsys.readouterr().out
+    assert json.loads((whole_store / "gain.manifest.json").read_text())["packages"]["numpy"]
+
+
+def test_an_embedding_that_knows_the_answer_shows_it(store: Path) -> None:
+    """Training topics named after near clusters' test topics: n-grams see how near they are, random vectors do not."""
+    for seed in (0, 1):
+        world = world_of(store / "stages" / f"base-{seed}")
+        topics = [{"topic": f"{t.name}ar"} for t in world.select("test", "near")]
+        write_jsonl(store / "stages" / f"pair-{seed}" / "pairs.jsonl", topics)
+    assert run(store, embedding="tfidf") == 0
+    seen = json.loads((store / "gain.json").read_text())["fit"]
+    assert seen["slope_ci95"][1] < 0 and seen["rho_ci95"][1] < -0.3
+    assert run(store, embedding="random") == 0
+    chance = json.loads((store / "gain.json").read_text())["fit"]
+    assert chance["rho_ci95"][0] < 0 < chance["rho_ci95"][1] and abs(chance["rho"]) < abs(seen["rho"]) / 2
+
+
+def test_the_policy_of_a_cell_without_a_world(store: Path) -> None:
+    """The chain of train stages ends at the model that was named; topics are then the units."""
+    file = store / "experiments" / "main.json"
+    data = json.loads(file.read_text())
+    data["cells"] = [c for c in data["cells"] if c["seed"] == 0]
+    for cell in data["cells"]:
+        del cell["stages"]["base"]
+    file.write_text(json.dumps(data))
+    record = store / "stages" / "train-0" / "stage.json"
+    first = json.loads(record.read_text())
+    named = shutil.copytree(store / "stages" / "base-0", store / "elsewhere")
+    (store / "stages" / "train-sft").mkdir()
+    (store / "stages" / "train-sft" / "stage.json").write_text(
+        json.dumps({**first, "needs": {"model": f"model:{named}"}})
+    )
+    record.write_text(json.dumps({**first, "needs": {"model": "train-sft", "pair": "pair-0"}}))
+    shutil.rmtree(store / "stages" / "base-0")
+    assert run(store) == 0
+    summary = json.loads((store / "gain.json").read_text())
+    assert summary["clustered_on"] == "topics, over all seeds they occur in"
+    assert summary["fit"]["units"] == summary["fit"]["points"] == 23
+
+
+def test_a_seed_that_has_not_run_is_named(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (store / "stages" / "score-train-1" / "stage.json").unlink()
+    assert run(store) == 0
+    assert "seed 1: not scored in both cells" in capsys.readouterr().err
+    summary = json.loads((store / "gain.json").read_text())
+    assert summary["seeds_missing"] == [1] and summary["fit"]["seeds"] == 1
+
+
+def rejudged(store: Path) -> None:
+    shutil.rmtree(store / "stages" / "score-base-0" / "lm_eval")
+    write_score(store / "stages" / "score-base-0", [annotated("x", 1, 1)], judge="lexical")
+
+
+def other_questions(store: Path) -> None:
+    shutil.rmtree(store / "stages" / "score-base-0" / "lm_eval")
+    write_score(store / "stages" / "score-base-0", [annotated("x", 1, 1)])
+
+
+def not_run(store: Path) -> None:
+    for seed in (0, 1):
+        (store / "stages" / f"score-train-{seed}" / "stage.json").unlink()
+
+
+def nameless(store: Path) -> None:
+    write_jsonl(store / "stages" / "pair-0" / "pairs.jsonl", [{"topic": "document-0123456789ab"}])
+
+
+def doubled(store: Path) -> None:
+    file = store / "experiments" / "main.json"
+    data = json.loads(file.read_text())
+    data["cells"].append({**data["cells"][1], "labels": {"method": "Mask-DPO", "size": "all"}})
+    file.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    "damage, options, message",
+    [
+        (rejudged, [], "judge 'world' and 'lexical'"),
+        (other_questions, [], "not the same questions"),
+        (not_run, ["--task", "world_factuality"], "no seed has world_factuality scored in both cells"),
+        (not_run, [], "both cells have 0 judged tasks; choose with --task: none"),
+        (nameless, [], "pairs.jsonl, row 1: its topic has no name"),
+        (doubled, [], "names several cells a seed: method=Mask-DPO, method=Mask-DPO size=all"),
+        (
+            lambda s: (s / "stages" / "pair-1" / "pairs.jsonl").unlink(),
+            [],
+            "pairs.jsonl: no such file; give the sweep's store",
+        ),
+        (
+            lambda s: (s / "stages" / "base-1" / "config.json").unlink(),
+            [],
+            "base-1: no checkpoint of the cell's base model",
+        ),
+        (None, ["--cell", "method=DPO"], "--cell method=DPO names no cell; there are method: base, Mask-DPO"),
+        (None, ["--cell", "method=base"], "was not trained on pairs"),
+        (None, ["--cell", "method"], "'method': write LABEL=VALUE"),
+        (None, ["--experiment", "other"], "no experiment 'other'; it has main"),
+        (None, ["--task", "anah"], "no seed has anah scored in both cells"),
+        (None, ["--k", "13"], "13 nearest of 12 training topics"),
+        (None, ["--embedding", "words"], "embedding 'words' is not known"),
+        (None, ["--embedding", "tfidf", "--template", "On {topic}."], "embedding tfidf: .*template"),
+        (None, ["--out", "gain.json"], "--out names the CSV file"),
+    ],
+)
+def test_bad_input_is_one_clear_error(
+    store: Path,
+    damage: Callable[[Path], None] | None,
+    options: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import re
+
+    if damage is not None:
+        damage(store)
+    assert run(store, *options) == 2
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert errors[-1].startswith("error: ") and re.search(message, errors[-1]), errors
