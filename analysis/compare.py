@@ -231,12 +231,19 @@ def _table(run: Run, keys: Sequence[Key], clusters: dict[str, int], measure: Mea
     return sums
 
 
-def compare(baseline: Run, run: Run, *, detect: float = 0.03, seed: int = BOOTSTRAP_SEED) -> Comparison:
+def compare(
+    baseline: Run,
+    run: Run,
+    *,
+    detect: float = 0.03,
+    seed: int = BOOTSTRAP_SEED,
+    resamples: int = BOOTSTRAP_RESAMPLES,
+) -> Comparison:
     """One run against the baseline, over the questions of the baseline, which `run` must have (see `check`)."""
     keys = sorted(baseline.answers)
     clusters = {c: i for i, c in enumerate(sorted({baseline.answers[k].cluster for k in keys}))}
     tables = [np.stack([_table(r, keys, clusters, m) for m in MEASURES], axis=1) for r in (baseline, run)]
-    draws = paired_draws(len(clusters), seed=seed)
+    draws = paired_draws(len(clusters), resamples, seed)
     resampled = [_ratios(draws, table) for table in tables]
     differences = []
     for i, measure in enumerate(MEASURES):
@@ -244,7 +251,7 @@ def compare(baseline: Run, run: Run, *, detect: float = 0.03, seed: int = BOOTST
         low, high = _interval(resampled[1][:, i] - resampled[0][:, i])
         differences.append(Difference(measure.name, before, after, after - before, low, high))
     a, b = (table[:, 0] for table in tables)
-    others = _ratios(paired_draws(len(clusters), seed=seed + 1), b[:, None])
+    others = _ratios(paired_draws(len(clusters), resamples, seed + 1), b[:, None])
     unpaired = _interval(others[:, 0] - resampled[0][:, 0])
     score = differences[0]
     width, usable = score.high - score.low, bool(a[:, 1].sum() and b[:, 1].sum())
@@ -253,7 +260,7 @@ def compare(baseline: Run, run: Run, *, detect: float = 0.03, seed: int = BOOTST
         if usable
         else (math.inf, math.inf)
     )
-    p_value = swap_test(a, b, seed=seed)
+    p_value = swap_test(a, b, resamples=resamples, seed=seed)
     return Comparison(
         baseline=baseline.name,
         run=run.name,
@@ -286,6 +293,8 @@ def verdict(c: Comparison) -> str:
     score = c.score
     if math.isnan(score.difference) or math.isnan(c.p_holm):
         return f"Nothing can be said about {c.run} against {c.baseline}: one of them has no checkable sentence."
+    if score.difference == score.low == score.high == 0:
+        return f"{c.run} and {c.baseline} do not differ: they have the same factuality on every topic."
     numbers = f"{score.difference:+.4f} [{score.low:+.4f}, {score.high:+.4f}], p = {c.p_holm:.4f}"
     checks = {d.measure: d for d in c.checks}
     warnings = [

@@ -137,25 +137,21 @@ def mark_missing(axis: Axes, x: float, look: Mapping[str, Any], shift: float = 0
 
 def scaling(inputs: Inputs) -> Drawn:
     """Topics against questions, from what was run."""
-    tables = [t for t in inputs.of(4) if t.experiments and main_column(t)]
-    if not tables:
+    shown = [(table, column) for table in inputs.of(4) for column in table.columns if column.percent]
+    if not shown:
         return "no experiment for table 4 (topics against questions)"
-    fig, axes = panels(len(tables))
-    for axis, table in zip(axes, tables, strict=True):
-        column = main_column(table)
-        assert column is not None
+    fig, axes = panels(len(shown))
+    for axis, (table, column) in zip(axes, shown, strict=True):
         lines: dict[str, Series] = {}
         for row in (r for r in table.rows if r.cells):
             share, found = scale(row), in_percent(row, column)
             name = row.labels.get("dimension", "")
-            if share is not None:
-                lines.setdefault(name, Series(DIMENSIONS.get(name, name), [])).points.append((share, found))
-            elif found is not None:
-                axis.axhline(found.mean, color="black", lw=0.8, ls=":")
-                axis.annotate(
-                    row.name, (1, found.mean), xycoords=("axes fraction", "data"), ha="right", va="bottom", size=7
-                )
-        draw_scaling(axis, list(lines.values()), table.heading)
+            if share is not None and name in DIMENSIONS:
+                lines.setdefault(name, Series(DIMENSIONS[name], [])).points.append((share, found))
+            else:
+                level(axis, name or row.name, found)
+        title = f"{table.heading}\n{column.task}" if len(shown) > 1 else table.heading
+        draw_scaling(axis, list(lines.values()), title)
     return fig
 
 
@@ -177,6 +173,14 @@ def draw_scaling(axis: Axes, lines: Sequence[Series], title: str) -> None:
     axis.set(xlabel="share of the full training set", ylabel=SCORE, title=title)
     axis.margins(x=0.08)
     axis.legend(loc="lower right")
+
+
+def level(axis: Axes, name: str, found: Estimate | None) -> None:
+    """A dotted line at the score of a model that stands beside the series (the base)."""
+    if found is not None and not math.isnan(found.mean):
+        axis.axhline(found.mean, color="black", lw=0.8, ls=":")
+        place: dict[str, Any] = {"xytext": (0, 1), "textcoords": "offset points", "ha": "right", "va": "bottom"}
+        axis.annotate(name, (1, found.mean), xycoords=("axes fraction", "data"), size=7, **place)
 
 
 def scale(row: Row) -> float | None:
@@ -257,6 +261,9 @@ def draw_halves(shown: Sequence[tuple[str, list[Half]]]) -> Figure:
     for axis, (title, halves) in zip(axes, shown, strict=True):
         sources = list(dict.fromkeys(h.source for h in halves))
         drawn: dict[str, Any] = {}
+        for base in (h for h in halves if h.half == "base"):
+            level(axis, "base", base.score)
+            sources.remove(base.source)
         for place, source in enumerate(sources):
             pair = sorted((h for h in halves if h.source == source), key=lambda h: h.half)
             top = 0.0
@@ -380,7 +387,8 @@ def looks_of(rows: Sequence[Row]) -> tuple[dict[str, dict[str, Any]], list[tuple
     colour and the others marker and line, so that the legend stays short."""
     axes = [key for key in rows[0].labels if len({r.labels.get(key) for r in rows}) > 1]
     if len(axes) < 2 or len(rows) <= 6:
-        names = [", ".join(r.labels.get(k, "") for k in axes) or r.name for r in rows]
+        axes = axes or [key for key in rows[0].labels if key != "n"]
+        names = [", ".join(r.labels.get(k, "") for k in axes) for r in rows]
         looks = [style_of(i) for i in range(len(rows))]
         return {r.name: look for r, look in zip(rows, looks, strict=True)}, list(zip(names, looks, strict=True))
     first = list(dict.fromkeys(r.labels.get(axes[0], "") for r in rows))
@@ -407,8 +415,13 @@ def put_legend(axis: Axes, legend: Sequence[tuple[str, Mapping[str, Any]]], *, l
 
 def below(axis: Axes, handles: Sequence[Any], names: Sequence[str], **options: Any) -> None:
     """A legend under the panel's labels, at a fixed distance whatever the panel's height."""
-    lower = matplotlib.transforms.ScaledTranslation(0, -30 / 72, axis.figure.dpi_scale_trans)
-    place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": axis.transAxes + lower}
+    points = 30 if axis.get_xlabel() else 16
+    lower = matplotlib.transforms.ScaledTranslation(0, -points / 72, axis.figure.dpi_scale_trans)
+    place: dict[str, Any] = {
+        "loc": "upper center",
+        "bbox_to_anchor": (0.5, 0),
+        "bbox_transform": axis.transAxes + lower,
+    }
     axis.legend(handles, names, fontsize=7, columnspacing=1.0, **place, **options)
 
 
@@ -472,7 +485,7 @@ def gain_distance(inputs: Inputs) -> Drawn:
         if fit:
             ends = [min(p.distance for p in points), max(p.distance for p in points)]
             line = [100 * (fit["mean_gain"] + fit["slope"] * (d - fit["mean_distance"])) for d in ends]
-            axis.plot(ends, line, color="black", lw=1.6)
+            axis.plot(ends, line, color="black", lw=1.6, ls="-", marker="")
             each = [100 * v for v in (fit["slope_per_sd"], *fit["slope_per_sd_ci95"])]
             title += f"\nper s.d. of distance {each[0]:+.1f} [{each[1]:+.1f}, {each[2]:+.1f}] points"
         axis.set(xlabel="distance to the nearest training topics", ylabel="gain (points)", title=title)
@@ -527,7 +540,7 @@ def coverage(inputs: Inputs) -> Drawn:
             axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
             shown = ("clusters covered", "pairs a cluster")
             axis.set(xlabel=shown[x], ylabel="gain over the base (points)", title=table.heading)
-            axis.legend(title=shown[other], ncols=2, loc="upper left", alignment="left")
+            below(axis, *axis.get_legend_handles_labels(), title=shown[other], title_fontsize=7, ncols=4)
     return fig
 
 

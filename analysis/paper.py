@@ -6,13 +6,12 @@ counts that differ between tables for one system are found by computing, and bec
 
 from __future__ import annotations
 
+import csv
 import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
 
 from harness.errors import HarnessError
 from harness.metrics import ratio
@@ -97,15 +96,16 @@ def load_paper(folder: Path = PAPER) -> dict[int, PaperTable]:
         files = sorted(folder.glob(f"table{number:02}_*.csv"))
         if len(files) != 1:
             raise HarnessError(f"{folder}: one file table{number:02}_*.csv of published numbers is needed, not {files}")
-        try:
-            data = pd.read_csv(files[0], dtype=str, keep_default_na=False)
-        except (OSError, ValueError) as error:
-            raise HarnessError(f"{files[0]}: not readable as CSV ({error})") from error
-        if missing := [key for key in keys if key not in data]:
+        with files[0].open(encoding="utf-8", newline="") as lines:
+            reader = csv.DictReader(lines)
+            rows = tuple(reader)
+            columns = reader.fieldnames or []
+        if missing := [key for key in keys if key not in columns]:
             raise HarnessError(f"{files[0]}: lacks the column {', '.join(missing)}")
-        values = tuple(str(c) for c in data.columns if c not in keys)
-        rows = tuple({str(k): str(v) for k, v in row.items()} for row in data.to_dict("records"))
+        values = tuple(c for c in columns if c not in keys)
         for place, row in enumerate(rows, 2):
+            if None in row or None in row.values():
+                raise HarnessError(f"{files[0]}, row {place}: not {len(columns)} fields")
             for name in values:
                 if row[name] and not _is_number(row[name]):
                     raise HarnessError(f"{files[0]}, row {place}: {name} is {row[name]!r}, which is no number")

@@ -146,10 +146,8 @@ def _json(file: Path) -> Any:
 
 
 def _check_results(data: Any, file: Path) -> None:
-    parts = data.get("results"), data.get("versions") if isinstance(data, dict) else None
-    if not all(isinstance(part, dict) for part in parts) or not all(
-        isinstance(r, dict) for r in data["results"].values()
-    ):
+    parts: list[Any] = [data.get(key) for key in ("results", "versions")] if isinstance(data, dict) else [None]
+    if not all(isinstance(part, dict) for part in parts) or not all(isinstance(r, dict) for r in parts[0].values()):
         raise HarnessError(f"{file}: not a results file of lm_eval: it needs the objects `results` and `versions`")
 
 

@@ -207,7 +207,13 @@ def build(results: Results, paper: Path = PAPER, *, mixed_judges: bool = False) 
         )
     for table in tables:
         table.subject = _subject(results, table)
-        table.notes = [*_check_sources(table, mixed_judges), *_notes(table), *_unparsed(table), *table.notes]
+        table.notes = [
+            *_check_sources(table, mixed_judges),
+            *_notes(table),
+            *_parts(results, table),
+            *_unparsed(table),
+            *table.notes,
+        ]
     return tables
 
 
@@ -251,29 +257,24 @@ def _target(experiment: ExperimentResult, name: str, to: Any) -> tuple[str, str]
 
 
 def _columns(experiment: ExperimentResult, printed: PaperTable | None) -> tuple[Column, ...]:
-    """What the experiment's `columns` name, each score followed by its counts; without `columns` all tasks."""
+    """What the experiment's `columns` name, each score with its counts, the paper's columns first; without `columns`
+    all tasks."""
     seen = {task: score for cell in experiment.cells for task, score in cell.scores.items()}
     if printed and not experiment.table.get("columns"):
         raise HarnessError(f"experiment {experiment.name}: table.columns must say which task fills which column")
     given = experiment.table.get("columns") or {task: task for task in sorted(seen)}
     columns: dict[str, Column] = {}
     for name, to in given.items():
-        if printed and name not in printed.values:
-            raise HarnessError(
-                f"experiment {experiment.name}: table {printed.number} has no column {name!r}; "
-                f"it has {', '.join(printed.values)}"
-            )
         task, metric = _target(experiment, name, to)
         main = metric or _main_metric(seen.get(task), task)
         columns[name] = Column(name, task, main)
         if not metric and main in COUNTS:
             prefix = name.removesuffix("score") if name.endswith("score") else f"{name} "
             for part, counted in zip(("correct", "incorrect"), COUNTS[main], strict=True):
-                if printed is None or f"{prefix}{part}" in printed.values:
+                if printed is None or name not in printed.values or f"{prefix}{part}" in printed.values:
                     columns.setdefault(f"{prefix}{part}", Column(f"{prefix}{part}", task, counted))
-    if printed:
-        return tuple(columns[v] for v in printed.values if v in columns)
-    return tuple(columns.values())
+    order = printed.values if printed else ()
+    return tuple(columns[name] for name in dict.fromkeys((*order, *columns)) if name in columns)
 
 
 def _main_metric(score: TaskScore | None, task: str) -> str:
@@ -382,6 +383,16 @@ def _notes(table: Table) -> Iterator[str]:
             yield str(note)
 
 
+def _parts(results: Results, table: Table) -> Iterator[str]:
+    """What was scored where it is not the tasks' own test part."""
+    found = set()
+    for cell in (c for row in table.rows for c in row.cells.values()):
+        settings = results.stages.get(cell.stages["score"], {}).get("settings", {})
+        found.add((settings.get("metadata") or {}).get("part", "test"))
+    if found - {"test"}:
+        yield f"Scored on the part: {', '.join(sorted(found))}."
+
+
 def _unparsed(table: Table) -> Iterator[str]:
     """Rows whose score leaves out many sentences."""
     rates: dict[str, list[float]] = defaultdict(list)
@@ -443,9 +454,17 @@ def halves(table: Table) -> dict[tuple[str, str], Difference]:
     return found
 
 
+def is_named(row: Row, wanted: str) -> bool:
+    """Whether a row is the one of that name, or all labels of its cells are that (`base`)."""
+    return row.name == wanted or any(set(cell.labels.values()) == {wanted} for cell in row.cells.values())
+
+
 def differences(table: Table) -> list[Difference]:
-    """Every row against its experiment's `table.reference`: a value of one axis (compared with the row whose other
-    labels are the same) or a row's full name. Empty without one. Raises HarnessError for one that is no label."""
+    """Every row against its experiment's `table.reference`: a row's full name, the one label of a row (`base`), or a
+    value of one axis (compared with the row whose other labels are the same). Empty without a reference.
+
+    Raises HarnessError for a reference that is no label.
+    """
     out: list[Difference] = []
     for experiment in table.experiments:
         wanted = experiment.table.get("reference")
@@ -455,7 +474,7 @@ def differences(table: Table) -> list[Difference]:
         by_labels = {tuple(row.labels.items()): row for row in rows}
         found = False
         for row in rows:
-            other = next((r for r in rows if r.name == wanted and r.n == row.n), None)
+            other = next((r for r in rows if is_named(r, str(wanted)) and r.n == row.n), None)
             for key in row.labels:
                 other = other or by_labels.get(tuple((row.labels | {key: str(wanted)}).items()))
             found |= other is not None

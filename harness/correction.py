@@ -423,9 +423,12 @@ def correct(
         notes.append("NO HUMAN LABELS: the error of the judge is unknown, and the interval does not carry it")
     if estimate is not None:
         data["corrected"] = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-        if estimate.clipped:
+        if estimate.clipped and card is not None:
+            tp, fn, tn, fp, *_ = card.topics.sum(0)
             notes.append(
-                "the judge's share lies beyond what its card allows; the corrected value was cut to the range 0..1"
+                f"the judge's share {data['raw']['value']:.4f} is outside {fp / (tn + fp):.4f} to {tp / (tp + fn):.4f},"
+                " all that its errors on the card allow; the value was cut, and unless noise explains it the card does "
+                "not fit this run: label some of its sentences"
             )
     return data
 

@@ -169,6 +169,12 @@ def test_more_than_the_card_allows_is_cut() -> None:
     assert found.low < 1.0
 
 
+def test_a_card_that_does_not_fit_is_said(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = card_file(tmp_path, topics=[[f"c{i}", 5, 5, 9, 1, 0, 0] for i in range(10)])
+    assert main([str(run), "--card", str(card)]) == 0
+    assert "0.6667 is outside 0.1000 to 0.5000" in capsys.readouterr().out
+
+
 def test_a_coin_corrects_nothing() -> None:
     card = Card("j", "d", "sentence", np.array([[50, 50, 50, 50, 0, 0]] * 5))
     with pytest.raises(HarnessError, match=r"sensitivity 0\.500 \+ specificity 0\.500 <= 1"):

@@ -100,7 +100,7 @@ def test_a_card_from_a_judge_server(tmp_path: Path, server: JudgeServer) -> None
         ("unverifiable", "contradictory"): 3,
         ("unverifiable", "ok"): 3,
     }
-    assert data["evidence"]["precision_4gram"]["value"] == 5 / 11  # it quotes one passage too many
+    assert data["evidence"]["precision_4gram"]["value"] == 5 / 12  # it quotes one passage too many
 
 
 def test_the_page_and_the_manifest(tmp_path: Path) -> None:

@@ -34,7 +34,6 @@ from trl.trainer.utils import add_fused_lm_head, use_adapter
 from harness.errors import HarnessError, command
 from training.checkpoints import (
     LossCurve,
-    check_model_folder,
     checkpoint_to_resume,
     load_model,
     load_tokenizer,
@@ -44,6 +43,7 @@ from training.checkpoints import (
 )
 from training.collate import LengthGroupedOrder, PairCollator, masked_files, to_dataset
 from training.configuration import MaskDPOConfig, PairArguments, parse_arguments
+from training.folders import check_model_folder
 from training.forward import (
     CountingPositions,
     counting_lengths,

@@ -65,13 +65,13 @@ def test_interval_covers_and_pairing_pays() -> None:
     a, b = (x.sum(0) for x in checkpoints(rng, 300_000, 0.06))
     truth = b[0] / b[1] - a[0] / a[1]
     covered, tighter = [], []
-    for i in range(60):
+    for i in range(500):
         runs = [run_of(f"r{n}", table) for n, table in enumerate(checkpoints(rng, 60, 0.06))]
-        found = compare(*runs, seed=i)
+        found = compare(*runs, seed=i, resamples=1_000)
         covered.append(found.score.low <= truth <= found.score.high)
         tighter.append(found.tighter)
     print(f"\ntrue difference {truth:.4f}: covers {np.mean(covered):.3f}, {np.mean(tighter):.2f} times tighter")
-    assert np.mean(covered) >= 0.88
+    assert np.mean(covered) >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / 500)
     assert np.mean(tighter) > 1.4
 
 
@@ -151,7 +151,7 @@ BETTER = [(7 + i % 2, 10) for i in range(30)]
     [
         (made("b", BETTER), ["b is more factual than a", "neither says less"]),
         (made("b", [(ok - 1, n) for ok, n in BASE]), ["b is less factual than a"]),
-        (made("b", [(5 + (i * 7) % 3 - 1, 10) for i in range(30)]), ["No difference", "questions would be needed"]),
+        (made("b", [(4 + i * 2 % 3, 10) for i in range(30)]), ["No difference", "questions would be needed"]),
         (made("b", [(3, 4)] * 30), ["may be bought by saying less", "response (-6.000)", "fewer correct facts"]),
         (made("b", [(7, 8)] * 30), ["fewer facts per response (-2.000)", "does not give fewer correct facts"]),
         (made("b", BETTER, nofact=5), ["more no-fact sentences", "bought"]),
@@ -159,6 +159,7 @@ BETTER = [(7 + i % 2, 10) for i in range(30)]
         (made("b", [(5, 7)] * 30, unparsed=3), ["more unparsed sentences", "is not certain if unparsed"]),
         (made("b", [(8, 9)] * 30, unparsed=1), ["more unparsed sentences", "remains if unparsed"]),
         (made("b", [(0, 0)] * 30), ["Nothing can be said"]),
+        (made("b", BASE), ["b and a do not differ"]),
     ],
 )
 def test_verdict(run: Run, words: list[str]) -> None:

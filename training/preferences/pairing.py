@@ -19,13 +19,13 @@ from typing import Any
 
 from harness.annotation import Annotation, Label
 from harness.errors import HarnessError
-from harness.factscore.score import counts_of_annotation, response_score
+from harness.factscore.score import counts_of_annotation, penalty, response_score
 from harness.samples import read_annotations, samples_files
 from training.pairs import LabelledResponse, Pair
 
 WRONG = (Label.CONTRADICTORY, Label.UNVERIFIABLE)
 CHECKABLE = (Label.OK, *WRONG)
-RANKINGS = ("share", "correct", "factscore")
+RANKINGS = ("share", "correct", "factscore", "sentence_factscore")
 LABELS = ("sentence", "response", "random")
 _ROUNDING = 1e-9  # 3/5 - 2/5 is a gap of 0.2, though not in floating point
 
@@ -54,7 +54,8 @@ class PairRules:
     """How pairs are chosen.
 
     rank_by: `share`, number of `correct` sentences, or `factscore` (`extra.factscore`, else the atomic facts of an
-    annotation by a FActScore judge; length penalty included). min_gap: least difference of that value; 0 still needs a
+    annotation by a FActScore judge; length penalty included), or `sentence_factscore`, the same with every checkable
+    sentence as one fact, for judges that label sentences. min_gap: least difference of that value; 0 still needs a
     difference. max_chars, min_sentences: limits for either response; max_length_ratio: longer by shorter response, in
     characters.
     labels: `sentence` as judged; `response`: every sentence of chosen right, of rejected wrong; `random`: any two
@@ -102,6 +103,7 @@ VALUES: dict[str, Callable[[Annotation], float]] = {
     "share": share,
     "correct": lambda annotation: annotation.count(Label.OK),
     "factscore": factscore,
+    "sentence_factscore": lambda annotation: share(annotation) * penalty(checkable(annotation)),
 }
 
 

@@ -86,7 +86,7 @@ def _label(cell: Cell) -> str:
 
 
 def estimate(experiments: Sequence[Experiment], plan: Plan, store: Store, workers: int) -> str:
-    """Stages left by kind, with time (measured in this store, else from the experiment) and calls of the judge model."""
+    """Stages left by kind, with time (measured in this store, else as the experiment says) and calls of a judge model."""
     measured: dict[str, list[float]] = defaultdict(list)
     for path in store.root.glob("stages/*/stage.json"):
         record = store.record(path.parent.name)
@@ -102,7 +102,9 @@ def estimate(experiments: Sequence[Experiment], plan: Plan, store: Store, worker
             continue
         seconds = mean(measured[kind]) if measured[kind] else given.get(kind)
         calls = sum(_judge_calls(s, plan, given) for s in stages)
-        known = "time unknown" if seconds is None else f"{seconds:.0f} s each, {'measured' if measured[kind] else 'given'}"
+        known = (
+            "time unknown" if seconds is None else f"{seconds:.0f} s each, {'measured' if measured[kind] else 'given'}"
+        )
         lines.append(f"  {len(stages):4} {kind:9} ({known}){f', up to {calls} judge calls' if calls else ''}")
         total += (seconds or 0.0) * len(stages)
         unknown += [kind] if seconds is None else []

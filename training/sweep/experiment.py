@@ -8,6 +8,8 @@
     grid:                       # axis -> value -> settings that differ; cells are the product of the axes
       method:
         DPO: {train: [{recipe: training/recipes/world/dpo.yaml}]}
+    cells:                      # optional, cells besides the grid's
+      - {labels: {method: base}, train: []}
 
 Mappings are merged key by key, null removes a key, lists and plain values replace.
 """
@@ -15,7 +17,8 @@ Mappings are merged key by key, null removes a key, lists and plain values repla
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,8 +26,7 @@ from typing import Any
 
 import yaml
 
-from harness.data.world.base import BaseConfig
-from harness.data.world.generate import WorldConfig
+from harness.data.world.generate import BaseConfig, WorldConfig
 from harness.errors import HarnessError
 from training.preferences.pairing import PairRules
 
@@ -47,7 +49,7 @@ SETTINGS: dict[str, set[str] | None] = {
 }
 STEP = {"trainer", "recipe", "arguments", "oracle"}
 TABLE = {"number", "kind", "reference", "columns", "rename", "where", "note"}
-TOP = {"extends", "title", "table", "seeds", "defaults", "grid", "launch", "threads", "estimate"}
+TOP = {"extends", "title", "table", "seeds", "defaults", "grid", "cells", "launch", "threads", "estimate"}
 STAGES = ("base", "questions", "sample", "annotate", "select", "pair", "train", "score")
 
 
@@ -149,6 +151,20 @@ def _check_step(step: Any, where: str) -> None:
         _check_step(step["oracle"], f"{where}, oracle")
 
 
+def _product(grid: dict[str, Any]) -> Iterator[tuple[dict[str, str], list[Any]]]:
+    for values in itertools.product(*(axis.items() for axis in grid.values())) if grid else ():
+        labels = {axis: str(label) for axis, (label, _) in zip(grid, values, strict=True)}
+        yield labels, [changes for _, changes in values]
+
+
+def _listed(cells: Any, path: Path) -> Iterator[tuple[dict[str, str], list[Any]]]:
+    for cell in cells if isinstance(cells, list) else [cells]:
+        if not isinstance(cell, dict) or not isinstance(cell.get("labels"), dict) or not cell["labels"]:
+            raise HarnessError(f"{path}, cells: {cell!r} has no labels (a mapping of axis to value)")
+        changes = {key: value for key, value in cell.items() if key != "labels"}
+        yield {str(axis): str(value) for axis, value in cell["labels"].items()}, [changes]
+
+
 def load_experiment(path: str | Path, seeds: list[int] | None = None) -> Experiment:
     """Read an experiment file and form its cells; seeds: instead of the file's.
 
@@ -161,21 +177,25 @@ def load_experiment(path: str | Path, seeds: list[int] | None = None) -> Experim
     _known(table, TABLE, f"{path}, table")
     _known(data.get("launch", {}), {*STAGES}, f"{path}, launch")
     _known(data.get("estimate", {}), {*STAGES, "sentences", "test_questions"}, f"{path}, estimate")
-    if not isinstance(grid, dict) or not grid or not all(isinstance(v, dict) and v for v in grid.values()):
-        raise HarnessError(f"{path}: the grid has no cells; give at least one axis with at least one value")
+    if not isinstance(grid, dict) or not all(isinstance(axis, dict) and axis for axis in grid.values()):
+        raise HarnessError(f"{path}: the grid has no cells; give every axis at least one value")
     if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds) or len({*seeds}) < len(seeds):
         raise HarnessError(f"{path}: seeds is a list of different whole numbers, not {seeds!r}")
     cells = []
-    for values in itertools.product(*(axis.items() for axis in grid.values())):
-        settings = data.get("defaults", {})
-        labels = {axis: str(label) for axis, (label, _) in zip(grid, values, strict=True)}
+    for labels, changes in [*_product(grid), *_listed(data.get("cells", []), path)]:
         where = f"{path}, cell {', '.join(labels.values())}"
-        for _, changes in values:
-            if not isinstance(changes or {}, dict):
-                raise HarnessError(f"{where}: {changes!r} is no mapping of settings")
-            settings = merged(settings, changes or {})
+        settings = data.get("defaults", {})
+        for change in changes:
+            if not isinstance(change or {}, dict):
+                raise HarnessError(f"{where}: {change!r} is no mapping of settings")
+            settings = merged(settings, change or {})
         _check(settings, where)
         cells += [Cell(path.stem, labels, seed, settings) for seed in seeds]
+    if not cells:
+        raise HarnessError(f"{path}: the grid has no cells; give at least one axis with at least one value")
+    twice = Counter(cell.name for cell in cells)
+    if twice and max(twice.values()) > 1:
+        raise HarnessError(f"{path}: two cells are called {max(twice, key=lambda name: twice[name])}")
     return Experiment(
         name=path.stem,
         path=path,

@@ -12,12 +12,11 @@ from typing import Any
 
 import yaml
 
-from harness.data.world.base import BaseConfig
-from harness.data.world.generate import WorldConfig
+from harness.data.world.generate import BaseConfig, WorldConfig
 from harness.errors import HarnessError
 from harness.manifest import sha256
-from training.checkpoints import check_model_folder
-from training.sweep.experiment import STAGES, Cell, Experiment
+from training.folders import check_model_folder
+from training.sweep.experiment import Cell, Experiment
 
 FORMAT = 1  # of what stages write; raising it makes every stage run again
 SEED_GAP = 1000  # sample k of a stage has seed + k
@@ -189,15 +188,14 @@ def _world(base: str) -> dict[str, str]:
 
 
 def make_plan(experiments: Iterable[Experiment]) -> Plan:
-    """All stages of the experiments; what is missing is listed in the plan. Raises HarnessError for settings that cannot
-    work."""
+    """All stages of the experiments; what is missing is listed in the plan.
+
+    Raises HarnessError for settings that cannot work.
+    """
     plan = Plan()
     for experiment in experiments:
         builder = _Builder(plan, experiment)
         plan.cells += [(cell, builder.cell(cell)) for cell in experiment.cells]
-    # Base models first: everything waits for them, and they are the longest.
-    order = sorted(plan.stages.values(), key=lambda stage: stage.kind != STAGES[0])
-    plan.stages = {stage.id: stage for stage in order}
     return plan
 
 

@@ -13,6 +13,7 @@ import random
 import shlex
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -24,8 +25,8 @@ import yaml
 from harness.annotation import Annotation
 from harness.data import anah
 from harness.data.anah import Question
-from harness.data.world import World, WorldConfig
-from harness.data.world.base import BaseConfig, build_base, world_of
+from harness.data.world.base import build_base, world_of
+from harness.data.world.generate import BaseConfig, World, WorldConfig
 from harness.errors import HarnessError
 from harness.jsonl import write_jsonl
 from harness.lm_eval_plugin.discovery import tasks_folder
@@ -33,6 +34,7 @@ from harness.samples import read_annotations
 from training import mask_dpo, preferences, sft
 from training.pairs import write_pairs
 from training.preferences import Pairing, PairRules, load_questions
+from training.sweep.executor import tie_to_parent
 from training.sweep.plan import Stage, relative
 from training.sweep.store import Store
 
@@ -86,10 +88,11 @@ def _environment(**values: str) -> Iterator[None]:
 def _launch(launcher: list[str], line: list[str]) -> None:
     launcher = [sys.executable, *launcher[1:]] if launcher[0] == "python" else launcher
     try:
-        code = subprocess.run([*launcher, *line]).returncode
+        code = subprocess.run([*launcher, *line], preexec_fn=tie_to_parent).returncode
     except OSError as error:
         raise HarnessError(f"launcher {launcher[0]!r} cannot be started: {error}") from error
     if code:
+        time.sleep(1)  # the signal that ended it may be about to reach this process
         raise HarnessError(f"{shlex.join([*launcher, *line])} ended with exit code {code}; its message is in the log")
 
 
@@ -177,6 +180,7 @@ def _evaluate(arguments: dict[str, Any], out: Path) -> None:
     from lm_eval.tasks import TaskManager
 
     metadata = arguments["metadata"] or {}
+
     def unknown() -> list[str]:
         return [task for task in arguments["tasks"] if not manager.match_tasks([task])]
 
@@ -291,7 +295,7 @@ def choose_half(
     of (topic or question), text (template of what is embedded: {topic}, {question}), seed.
     """
     from harness.embeddings import open_embedding
-    from harness.neighbours import halves, random_halves
+    from harness.neighbours import centred, halves, random_halves
 
     of = settings.get("of", "topic")
     spec = settings["embedding"]
@@ -303,11 +307,11 @@ def choose_half(
     else:
         embedding = open_embedding(spec)
         text = settings.get("text", "{" + of + "}")
-        sides = [
-            embedding.embed(list({getattr(q, of): text.format(topic=q.topic, question=q.question) for q in part}.values()))
+        train, test = (
+            embedding.embed([*{getattr(q, of): text.format(topic=q.topic, question=q.question) for q in part}.values()])
             for part in (questions, targets)
-        ]
-        half = halves(sides[0], sides[1], keep=settings["keep"], seed=settings["seed"])
+        )
+        half = halves(*centred(train, test), keep=settings["keep"], seed=settings["seed"])
     kept = {names[i] for i in half}
     return [q for q in questions if getattr(q, of) in kept]
 

@@ -1,9 +1,9 @@
 """Where stages live: a folder each, complete once `stage.json` is in it; claims let none run twice at a time.
 
-    STORE/stages/ID/            outputs of a stage; stage.json last
-    STORE/stages/ID.failed      its error, one text file
-    STORE/claims/ID             who is at it; touched every few seconds
-    STORE/experiments/NAME.json cells, their labels and stages: what analysis reads
+STORE/stages/ID/            outputs of a stage; stage.json last
+STORE/stages/ID.failed      its error, one text file
+STORE/claims/ID             who is at it; touched every few seconds
+STORE/experiments/NAME.json cells, their labels and stages: what analysis reads
 """
 
 from __future__ import annotations

@@ -4,6 +4,6 @@ A test bed in which the whole loop (sample, label, pair, train, score) runs offl
 It is no benchmark: nothing in it says how factual a real model is.
 """
 
-from harness.data.world.generate import Topic, World, WorldConfig, world_questions
+from harness.data.world.generate import BaseConfig, Topic, World, WorldConfig, world_questions
 
-__all__ = ["Topic", "World", "WorldConfig", "world_questions"]
+__all__ = ["BaseConfig", "Topic", "World", "WorldConfig", "world_questions"]

@@ -14,7 +14,7 @@ import json
 import random
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -23,7 +23,8 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, get_cosine_schedule_with_warmup
 
-from harness.data.world.generate import World, WorldConfig, corpus, phrases
+from harness.data.world.generate import BaseConfig, World, WorldConfig, corpus, phrases
+from harness.data.world.muon import Muon
 from harness.errors import HarnessError, command
 from harness.manifest import manifest, write_manifest
 
@@ -32,23 +33,6 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class BaseConfig:
-    """Size and schedule. rate: peak learning rate of AdamW (embeddings, norms) and matrix_rate of Muon (all other
-    matrices); linear warm-up over 5 % of the steps, then cosine to 0. init: another value gives other first weights and
-    other texts of the same world."""
-
-    steps: int = 1500
-    batch: int = 32
-    rate: float = 3e-3
-    matrix_rate: float = 0.02
-    layers: int = 2
-    width: int = 128
-    heads: int = 4
-    feed_forward: int = 512
-    init: int = 0
 
 
 def world_tokenizer(world: World) -> PreTrainedTokenizerFast:
@@ -102,7 +86,7 @@ def train_base(world: World, config: BaseConfig, *, progress: bool = True) -> tu
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     optimizers = [
-        torch.optim.Muon(matrices, lr=config.matrix_rate, weight_decay=0.0),
+        Muon(matrices, lr=config.matrix_rate),
         torch.optim.AdamW(others, lr=config.rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
     warm_up = max(1, config.steps // 20)

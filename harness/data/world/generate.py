@@ -77,6 +77,26 @@ class WorldConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class BaseConfig:
+    """Size and schedule of a world's base model (`harness.data.world.base`).
+
+    rate: peak learning rate of AdamW (embeddings, norms) and matrix_rate of Muon (all other matrices); linear warm-up
+    over 5 % of the steps, then cosine to 0. init: another value gives other first weights and other texts of the same
+    world.
+    """
+
+    steps: int = 1500
+    batch: int = 32
+    rate: float = 3e-3
+    matrix_rate: float = 0.02
+    layers: int = 2
+    width: int = 128
+    heads: int = 4
+    feed_forward: int = 512
+    init: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Topic:
     """part: train, validation, test or bio. side: near or far (of the cluster). own: attribute to own value."""
 

@@ -1,0 +1,198 @@
+"""Figures: what is drawn is what was measured, in the same bytes each time, missing cells shown, the rest skipped."""
+
+import json
+import re
+from dataclasses import asdict
+
+import matplotlib.pyplot as plt
+import pytest
+from matplotlib.colors import to_hex
+
+from analysis import figures
+from analysis.collect import collect
+from analysis.figures import FIGURES, Inputs, draw, main
+from analysis.hypothesis import Point, gain_against_distance, write_points
+from analysis.results import load_results
+from analysis.table import build
+from harness.errors import HarnessError
+from tests.analysis.stores import NEAR, StoreBuilder, full_store, questions
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    root = full_store(tmp_path_factory.mktemp("store")).root
+    points = [
+        Point(f"t{i}", seed, i / 10, 0.4, 0.6 - i / 30 + seed / 50, 0.2 - i / 30 + seed / 50, 9, 9, f"c{i % 4}")
+        for seed in (0, 1)
+        for i in range(8)
+    ]
+    (root / "hypothesis").mkdir()
+    write_points(root / "hypothesis" / "policy.csv", points)
+    fit = gain_against_distance(points, resamples=50)
+    per_sd, *limits = fit.per_sd
+    data = {"embedding": "hidden:policy", "fit": asdict(fit) | {"slope_per_sd": per_sd, "slope_per_sd_ci95": limits}}
+    (root / "hypothesis" / "policy.json").write_text(json.dumps(data))
+    return root
+
+
+@pytest.fixture(scope="module")
+def inputs(store):
+    results = load_results(store)
+    return Inputs(results, build(results))
+
+
+@pytest.fixture(autouse=True)
+def style():
+    with plt.rc_context():
+        plt.style.use(figures.STYLE)
+        yield
+    plt.close("all")
+
+
+def lines(axis):
+    """Label to points of the drawn lines."""
+    return {
+        line.get_label(): list(zip(*(map(float, v) for v in line.get_data()), strict=True))
+        for line in axis.lines
+        if not line.get_label().startswith("_")
+    }
+
+
+def words(axis):
+    return [text.get_text() for text in axis.texts]
+
+
+@pytest.mark.slow
+def test_the_same_results_give_the_same_bytes(store, tmp_path, capsys):
+    assert main(["--results", str(store), "--out", str(tmp_path / "a")]) == 0
+    assert capsys.readouterr().err == ""
+    results = load_results(store)
+    draw(Inputs(results, build(results)), tmp_path / "b")
+    made = sorted(p.name for p in (tmp_path / "a").iterdir())
+    assert made == sorted(f"{name}.{ending}" for name in FIGURES for ending in ("pdf", "png"))
+    for name in made:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    assert b"CreationDate" not in (tmp_path / "a" / "scaling.pdf").read_bytes()
+
+
+def test_collected_files_draw_the_same(inputs, store, tmp_path):
+    collect(inputs.results, tmp_path)
+    results = load_results(tmp_path)
+    again = Inputs(results, build(results))
+    assert lines(figures.coverage(again).axes[0]) == lines(figures.coverage(inputs).axes[0])
+    assert figures.gain_distance(again).startswith("no points in hypothesis/")
+
+
+def test_scaling_draws_the_table_and_the_papers_the_same_way(inputs):
+    (table,) = inputs.of(4)
+    column = figures.main_column(table)
+    (axis,) = figures.scaling(inputs).axes
+    assert words(axis) == ["base"]
+    drawn = lines(axis)
+    values = {r.name: 100 * r.estimate(column).mean for r in table.rows}
+    shares = {"1/3": 1 / 3, "2/3": 2 / 3, "1": 1.0}
+    for dimension, label in figures.DIMENSIONS.items():
+        expected = [(x, pytest.approx(values[f"{dimension}, {s}"])) for s, x in shares.items()]
+        assert drawn[label] == expected
+    paper = figures.scaling_paper(inputs).axes[0]
+    assert lines(paper)["fewer topics"] == [(1 / 3, 65.04), (2 / 3, 71.56), (1.0, 77.53)]
+    assert paper.get_title() == "paper: Llama-3.1-8B-Instruct"
+
+
+def test_near_far_bars_start_at_zero_and_missing_halves_are_shown(inputs):
+    (axis,) = (a for a in figures.near_far(inputs).axes if a.get_visible())
+    heights = [bar.get_height() for group in axis.containers if hasattr(group, "patches") for bar in group.patches]
+    assert [round(h, 1) for h in heights] == [52.3, 62.3, 52.3]
+    assert axis.get_ylim()[0] == 0
+    assert sorted(words(axis)) == ["+10.0", "base", "missing"]
+    paper = figures.near_far_paper(inputs)
+    assert [words(a) for a in paper.axes] == [["+2.4", "+0.7", "+1.2", "+0.8"], ["+0.2", "+4.5", "+0.9", "+0.5"]]
+
+
+def test_best_of_n_curves(inputs):
+    drawn = lines(figures.best_of_n(inputs).axes[0])
+    assert drawn["Mask-DPO"][1] == (16, pytest.approx(67.0))
+    assert [n for n, _ in drawn["Baseline"]] == [1, 16, 32, 64]
+    assert lines(figures.best_of_n_paper(inputs).axes[0])["Mask-DPO"][-1] == (256, 94.09)
+
+
+def test_precision_against_facts_counts_checkable_sentences(inputs):
+    fig = figures.precision_facts(inputs)
+    titles = [a.get_title().split("\n")[0] for a in fig.axes if a.get_visible()]
+    assert titles == ["table02 mask", "table04 scaling", "table05 near far", "table08 methods", "coverage"]
+    (table,) = inputs.of(8)
+    row = table.row("Mask-DPO")
+    facts, score = figures.fact_point(row, figures.main_column(table))
+    rows = row.cells[0].scores[NEAR].questions
+    assert facts.mean == sum(q.checkable for q in rows) / sum(q.responses for q in rows)
+    assert score.mean == pytest.approx(100 * sum(q.ok for q in rows) / sum(q.checkable for q in rows))
+
+
+def test_reward_margins_are_means_over_seeds(inputs):
+    axis = next(a for a in figures.reward_margins(inputs).axes if a.get_title() == "table02 mask")
+    margins = inputs.results.margins
+    stages = [f"train-table02_mask-w_o_mask-{seed}" for seed in (0, 1, 2)]
+    end = margins[margins.stage.isin(stages) & (margins.step == 100)].margin
+    assert len(end) == 3
+    assert axis.lines[0].get_ydata()[-1] == pytest.approx(end.mean())
+    assert len(axis.collections) == 2  # a band for each of the two trained rows, none for the base
+
+
+def test_gain_against_distance_shows_points_and_slope(inputs, store, tmp_path):
+    axis = figures.gain_distance(inputs).axes[0]
+    assert lines(axis)["seed 1"][0] == (0.0, pytest.approx(22.0))
+    assert re.search(r"hidden:policy\nper s\.d\. of distance -7\.6 \[.*\] points", axis.get_title())
+    (tmp_path / "hypothesis").mkdir()
+    (tmp_path / "hypothesis" / "x.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(HarnessError, match=r"x\.csv: no table of topic, seed, distance"):
+        figures.gain_distance(Inputs(load_results(full_store(tmp_path).root), []))
+
+
+def test_coverage_is_gain_over_the_base_along_both_axes(inputs):
+    left, right = figures.coverage(inputs).axes
+    assert lines(left)["3"] == [(4, pytest.approx(10 / 3)), (8, pytest.approx(40 / 3)), (16, pytest.approx(70 / 3))]
+    assert [x for x, _ in lines(left)["12"]] == [4, 8]
+    assert lines(right)["16"] == [(3, pytest.approx(70 / 3)), (6, pytest.approx(70 / 3))]
+    assert "missing" in words(left) and "missing" in words(right)
+
+
+def test_the_base_of_coverage_may_be_the_cell_without_training(tmp_path):
+    table = {"kind": "coverage", "columns": {"near": NEAR}}
+    StoreBuilder(tmp_path).experiment(
+        "c",
+        {"clusters": ["0", "4"], "per_cluster": ["3"]},
+        lambda labels, seed: {NEAR: questions(4 + seed + int(labels["clusters"]) // 4)},
+        table=table,
+        base="0",
+    )
+    made = build(load_results(tmp_path))
+    assert figures.untrained(made[-1]).name == "0, 3"
+
+
+def test_coverage_needs_its_axes(tmp_path):
+    StoreBuilder(tmp_path).experiment(
+        "c", {"clusters": ["4"]}, lambda *_: {NEAR: questions(4)}, table={"kind": "coverage"}
+    )
+    results = load_results(tmp_path)
+    with pytest.raises(HarnessError, match="needs the axes clusters and per_cluster"):
+        figures.coverage(Inputs(results, build(results)))
+
+
+def test_figures_without_data_are_skipped_with_a_reason(tmp_path, capsys):
+    StoreBuilder(tmp_path).experiment(
+        "e", {"method": ["DPO"]}, lambda *_: None, table={"number": 8, "columns": {"score": NEAR}}
+    )
+    assert main(["--results", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert {line.split(":")[0] for line in err.splitlines()} == {
+        f"skipped {name}" for name in FIGURES if not name.endswith("_paper")
+    }
+    assert len(out.splitlines()) == 6
+
+
+def test_every_series_differs_in_colour_marker_and_line():
+    looks = [figures.style_of(i) for i in range(8)]
+    for part in ("color", "marker", "linestyle"):
+        assert len({str(look[part]) for look in looks}) == 8
+    okabe_ito = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"}
+    assert {to_hex(look["color"]) for look in looks[:7]} == okabe_ito
