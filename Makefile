@@ -1,30 +1,61 @@
-# make demo      set up, then the whole loop in the fact world and a real small model scored (results/demo/)
-# make test      set up, then lint, type check and all tests that need no vLLM
-# make test-vllm set up vLLM for the CPU in an environment of its own, then its tests
-# make clean     remove the environments and fetched models
+# make demo       set up, then the whole loop in the fact world and a real small model scored (results/demo/)
+# make report     of the demo: one page of scores, figures and coloured responses (out/report.html)
+# make reproduce  every table and figure of the paper in the fact world (results/world/), resumable
+# make test       set up, then lint, type check and all tests that need no vLLM and no Slurm
+# make test-slurm the sweep's tests on a real Slurm (as root: make system-packages starts a one-node Slurm)
+# make test-vllm  set up vLLM for the CPU in an environment of its own, then its tests
+# make system-packages  as root on Debian: the browser and the Slurm that tests use
+# make clean      remove the environments and fetched models
 
 PYTHON ?= python3
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
+WORLD ?= out/sweeps/world
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-vllm bench-vllm clean
+.PHONY: demo report reproduce world-results test test-slurm test-vllm bench-vllm system-packages clean
 
 demo: $(VENV)/.ready
 	$(VENV)/bin/python -m training.loop world --out results/demo/world --work out/demo
 	$(VENV)/bin/python -m harness.demo --out results/demo/real --limit 12
 
+report: $(VENV)/.ready
+	$(VENV)/bin/python -m analysis.report --results out/demo --out out/report.html
+
+# Finished stages are kept in $(WORLD): interrupted, run it again.
+reproduce: $(VENV)/.ready
+	$(VENV)/bin/python -m training.sweep run training/experiments/world/[a-z]*.yaml --store $(WORLD)
+	$(MAKE) world-results
+
+# One file of numbers, then everything made from it.
+world-results: $(VENV)/.ready
+	$(VENV)/bin/python -m analysis.collect --results $(WORLD) --out results/world
+	$(VENV)/bin/python -m analysis.hypothesis --results $(WORLD) --experiment table04_scaling \
+		--cell dimension=topic --cell scale=1/3 --baseline dimension=base --baseline scale=0 \
+		--embedding hidden:policy@0 --template ' {topic}' --task world_factuality_sampled \
+		--out results/world/hypothesis/policy.csv
+	$(VENV)/bin/python -m analysis.tables --results results/world
+	$(VENV)/bin/python -m analysis.figures --results results/world
+
 test: $(VENV)/.ready-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest -m "not vllm"
+	$(VENV)/bin/python -m pytest -m "not vllm and not slurm"
+
+test-slurm: $(VENV)/.ready-dev
+	$(VENV)/bin/python -m pytest -m slurm tests/training/sweep
 
 test-vllm: $(VLLM_VENV)/.ready
 	$(VLLM_VENV)/bin/python -m pytest -m vllm tests/real_vllm
 
 bench-vllm: $(VLLM_VENV)/.ready
 	$(VLLM_VENV)/bin/python -m benchmarks.annotation concurrency
+
+system-packages:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver > /dev/null
+	tests/slurm/setup.sh
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -73,6 +73,11 @@ def main_column(table: Table) -> Column | None:
     return next((c for c in table.columns if c.percent), None)
 
 
+def has_run(table: Table, column: Column | None) -> bool:
+    """Whether any cell behind the column has."""
+    return column is not None and any(row.estimate(column) for row in table.rows if row.cells)
+
+
 def style_of(place: int) -> dict[str, Any]:
     """Colour, marker and line style number `place` of the style file."""
     cycle = list(plt.rcParams["axes.prop_cycle"])
@@ -137,9 +142,9 @@ def mark_missing(axis: Axes, x: float, look: Mapping[str, Any], shift: float = 0
 
 def scaling(inputs: Inputs) -> Drawn:
     """Topics against questions, from what was run."""
-    shown = [(table, column) for table in inputs.of(4) for column in table.columns if column.percent]
+    shown = [(t, c) for t in inputs.of(4) for c in t.columns if c.percent and has_run(t, c)]
     if not shown:
-        return "no experiment for table 4 (topics against questions)"
+        return "no finished cell of an experiment for table 4 (topics against questions)"
     fig, axes = panels(len(shown))
     for axis, (table, column) in zip(axes, shown, strict=True):
         lines: dict[str, Series] = {}
@@ -223,7 +228,7 @@ def near_far(inputs: Inputs) -> Drawn:
     for table in (t for number in (5, 12) for t in inputs.of(number) if t.experiments):
         column = main_column(table)
         rows = [r for r in table.rows if r.cells and "distance" in r.labels]
-        if column is None or not rows:
+        if column is None or not rows or not has_run(table, column):
             continue
         models = list(dict.fromkeys(r.labels.get("base_model", "") for r in rows))
         for model in models:
@@ -233,7 +238,7 @@ def near_far(inputs: Inputs) -> Drawn:
                 for r in part
             ]
             shown.append((f"{table.heading} (table {table.number})", halves))
-    return draw_halves(shown) if shown else "no experiment for tables 5 and 12 (near and far)"
+    return draw_halves(shown) if shown else "no finished cell of an experiment for tables 5 and 12 (near and far)"
 
 
 def near_far_paper(inputs: Inputs) -> Drawn:
@@ -296,9 +301,9 @@ def draw_halves(shown: Sequence[tuple[str, list[Half]]]) -> Figure:
 
 def best_of_n(inputs: Inputs) -> Drawn:
     """Best-of-n curves, from what was run."""
-    tables = [t for t in inputs.of(6) if t.experiments and main_column(t)]
+    tables = [t for t in inputs.of(6) if has_run(t, main_column(t))]
     if not tables:
-        return "no experiment for table 6 (best-of-n)"
+        return "no finished cell of an experiment for table 6 (best-of-n)"
     fig, axes = panels(len(tables))
     for axis, table in zip(axes, tables, strict=True):
         column = main_column(table)
@@ -507,9 +512,10 @@ def _summary(file: Path) -> dict[str, Any]:
 
 def coverage(inputs: Inputs) -> Drawn:
     """Gain over the untrained model against clusters covered and against pairs a cluster (experiments of that kind)."""
-    tables = [t for t in inputs.tables for e in t.experiments if e.table.get("kind") == "coverage"]
+    kind = [t for t in inputs.tables if any(e.table.get("kind") == "coverage" for e in t.experiments)]
+    tables = [t for t in kind if not t.columns or has_run(t, main_column(t))]
     if not tables:
-        return "no experiment with table.kind coverage"
+        return "no finished cell of an experiment with table.kind coverage"
     fig, axes = panels(2 * len(tables))
     for table, (left, right) in zip(tables, zip(axes[::2], axes[1::2], strict=True), strict=True):
         column = main_column(table)

@@ -195,7 +195,7 @@ def build(results: Results, paper: Path = PAPER, *, mixed_judges: bool = False) 
         made = made or [Table(printed.name, f"Table {number}: {printed.title}", printed.keys, (), [], printed)]
         for table in made:
             _set_beside(table)
-            table.notes += flagged[number]
+            table.notes += [f"Paper: {note}." for note in flagged[number]]
         tables += made
     for experiment in own:
         keys = tuple(dict.fromkeys(key for cell in experiment.cells for key in cell.labels))
@@ -369,6 +369,8 @@ def _notes(table: Table) -> Iterator[str]:
     over = {e.over for e in estimates}
     if "seeds" in over:
         yield "Mean over seeds, 95 % t interval over seeds in brackets; counts are means over seeds."
+    if (pair := next(iter(halves(table).values()), None)) is not None:
+        yield f"diff: {pair.column.name} of the second half minus the first, paired by seed, t interval over seeds."
     if "topics" in over:
         yield "† one seed: 95 % cluster bootstrap interval over topics, which says nothing about other seeds."
     if "questions" in over:

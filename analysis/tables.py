@@ -64,26 +64,44 @@ def seeds_text(row: Row, columns: Sequence[Column]) -> str:
     return str(done) if done == len(row.cells) else f"{done} of {len(row.cells)}"
 
 
+Texts = dict[str, Callable[[Row], str]]  # heading to what a row shows there
+
+
 def grid(table: Table) -> Grid:
-    """The table for readers."""
-    own_difference = halves(table)
-    with_diff = bool(own_difference)
-    ours = [c.name for c in table.columns] + (["diff"] if with_diff else []) + (["seeds"] if table.columns else [])
-    groups = [Group("", table.keys), Group(table.heading, tuple(ours or ["not run"]))]
-    printed = _printed_columns(table)
+    """The table for readers; correct and incorrect counts share a column."""
+    ours: Texts = {c.name: lambda row, c=c: cell_text(row, c) for c in table.columns}  # type: ignore[misc]
+    own_difference = {name: d for (name, _), d in reversed(halves(table).items())}
+    if own_difference:
+        ours["diff"] = lambda row: difference_text(own_difference[row.name]) if row.name in own_difference else NONE
+    if table.columns:
+        ours["seeds"] = lambda row: seeds_text(row, table.columns)
+    printed: Texts = {
+        name: lambda row, value=value: value(row.printed) if row.printed else NONE  # type: ignore[misc]
+        for name, value in _printed_columns(table).items()
+    }
+    keys: Texts = {key: lambda row, key=key: table.shown(row, key) for key in table.keys}  # type: ignore[misc]
+    parts = [("", keys), (table.heading, _counts_together(ours) or {"not run": lambda row: NONE})]
     if table.paper:
-        groups.append(Group("paper", tuple(printed)))
-    rows = []
-    for row in table.rows:
-        cells = [table.shown(row, key) for key in table.keys]
-        cells += [cell_text(row, column) for column in table.columns]
-        if with_diff:
-            found = [d for (name, _), d in own_difference.items() if name == row.name]
-            cells.append(difference_text(found[0]) if found else "" if row.cells else NONE)
-        cells += [seeds_text(row, table.columns)] if table.columns else ([] if ours else [NONE])
-        cells += [value(row.printed) if row.printed else NONE for value in printed.values()]
-        rows.append(tuple(cells))
-    return Grid(table.title, tuple(groups), tuple(rows), tuple(table.notes))
+        parts.append(("paper", _counts_together(printed)))
+    rows = tuple(tuple(text(row) for _, texts in parts for text in texts.values()) for row in table.rows)
+    groups = tuple(Group(heading, tuple(texts)) for heading, texts in parts)
+    return Grid(table.title, groups, rows, tuple(table.notes))
+
+
+def _counts_together(texts: Texts) -> Texts:
+    """`correct` and `incorrect` of one score in one column."""
+    together: Texts = {}
+    for name, text in texts.items():
+        other = texts.get(f"{name.removesuffix('correct')}incorrect")
+        if name.endswith("correct") and other is not None:
+            together[f"{name} / incorrect"] = lambda row, a=text, b=other: _both(a(row), b(row))  # type: ignore[misc]
+        elif not (name.endswith("incorrect") and f"{name.removesuffix('incorrect')}correct" in texts):
+            together[name] = text
+    return together
+
+
+def _both(one: str, other: str) -> str:
+    return one if one == other in (NONE, MISSING) else f"{one} / {other}"
 
 
 def _printed_columns(table: Table) -> dict[str, Callable[[Mapping[str, str]], str]]:

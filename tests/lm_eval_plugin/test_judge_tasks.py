@@ -65,7 +65,7 @@ def values(results: dict[str, Any], task: str) -> dict[str, float]:
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """lm_eval's dummy model asks the hub for a tokenizer that nothing here needs."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def _label(cell: Cell) -> str:
 
 
 def estimate(experiments: Sequence[Experiment], plan: Plan, store: Store, workers: int) -> str:
-    """Stages left by kind, with time (measured in this store, else as the experiment says) and calls of a judge model."""
+    """Stages left by kind, with time (measured here, else as the experiment says) and calls of a judge model."""
     measured: dict[str, list[float]] = defaultdict(list)
     for path in store.root.glob("stages/*/stage.json"):
         record = store.record(path.parent.name)
@@ -165,10 +165,11 @@ def main(argv: list[str] | None = None) -> None:
         print(estimate(experiments, plan, store, workers))
         for cell, roles in plan.cells:
             print(f"{cell_state(roles, plan, store):8} {cell.name}: {' '.join(roles.values())}")
-        print("\n".join(f"missing: {error}" for error in plan.missing))
+        print("\n".join(f"missing, first needed by {where}: {error}" for error, where in plan.missing.items()))
     else:
         if plan.missing:
-            raise HarnessError(plan.missing[0])
+            error, where = next(iter(plan.missing.items()))
+            raise HarnessError(f"{where}: {error}")
         store.root.mkdir(parents=True, exist_ok=True)
         store.forget_failures(plan)
         write_experiments(experiments, plan, store)

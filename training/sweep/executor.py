@@ -31,7 +31,7 @@ from tqdm import tqdm
 from harness.errors import HarnessError
 
 RESTARTS = 3  # deaths for each worker, none of the stages ending in between, until the sweep gives up
-POLL = 0.5  # seconds between looks at the store and at local workers
+POLL = 2.0  # seconds between looks at the store and at local workers
 QUEUE_POLL = 5.0  # seconds between questions to Slurm's controller
 FAREWELL = 60.0  # seconds workers have to end once nothing is left to do
 MINUTES = 24 * 60  # time limit of a Slurm job that names none

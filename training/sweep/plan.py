@@ -39,11 +39,11 @@ class Stage:
 @dataclass(slots=True)
 class Plan:
     """stages: by id, every stage after those it needs. cells: each cell with the ids of its stages by role. missing:
-    files and checkpoints that are not there (yet), an error each."""
+    errors for files and checkpoints that are not there (yet), with the first cell that needs them."""
 
     stages: dict[str, Stage] = field(default_factory=dict)
     cells: list[tuple[Cell, dict[str, str]]] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """For workers, who only need the stages."""
@@ -102,7 +102,7 @@ class _Builder:
         try:
             return f"model:{check_model_folder(name)}"
         except HarnessError as error:
-            self.plan.missing.append(f"{where}: missing checkpoint: {error}")
+            self.plan.missing.setdefault(f"missing checkpoint: {error}", where)
             return f"model:{name}"
 
     def pairs(self, s: dict[str, Any], seed: int, base: str, where: str) -> dict[str, str]:
@@ -127,7 +127,7 @@ class _Builder:
                 return self.stage("questions", source)
             path = Path(source["file"])
             if not path.is_file():
-                self.plan.missing.append(f"{where}: {path}: no such file of questions")
+                self.plan.missing.setdefault(f"{path}: no such file of questions", where)
                 return self.stage("questions", {**source, "sha256": ""})
             return self.stage("questions", {**source, "sha256": sha256(path)})
         if not base.startswith("base-"):

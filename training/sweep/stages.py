@@ -294,7 +294,7 @@ def choose_half(
     settings: embedding (`harness.embeddings` spec; `hidden:@LAYER` is of `model`), keep (near, far; a, b with random),
     of (topic or question), text (template of what is embedded: {topic}, {question}), seed.
     """
-    from harness.embeddings import open_embedding
+    from harness.embeddings import embed_groups, open_embedding
     from harness.neighbours import centred, halves, random_halves
 
     of = settings.get("of", "topic")
@@ -305,12 +305,12 @@ def choose_half(
     if spec == "random":
         half = dict(zip("ab", random_halves(len(names), settings["seed"]), strict=True))[settings["keep"]]
     else:
-        embedding = open_embedding(spec)
         text = settings.get("text", "{" + of + "}")
-        train, test = (
-            embedding.embed([*{getattr(q, of): text.format(topic=q.topic, question=q.question) for q in part}.values()])
+        texts = (
+            [*{getattr(q, of): text.format(topic=q.topic, question=q.question) for q in part}.values()]
             for part in (questions, targets)
         )
+        train, test = embed_groups(open_embedding(spec), *texts)
         half = halves(*centred(train, test), keep=settings["keep"], seed=settings["seed"])
     kept = {names[i] for i in half}
     return [q for q in questions if getattr(q, of) in kept]

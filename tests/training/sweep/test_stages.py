@@ -1,0 +1,110 @@
+"""Stages by themselves: which questions are kept, what can be gone on with, and commands as a user would type them."""
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.data.anah import Question
+from harness.data.world import World, WorldConfig
+from harness.errors import HarnessError
+from training.sweep.plan import Stage
+from training.sweep.stages import COMMANDS, _amount, choose, choose_half, resumes
+
+WORLD = World(WorldConfig(clusters=8, topics=(4, 1, 2), bio_clusters=1))
+QUESTIONS = WORLD.questions("train")
+CLUSTER = {topic.name: topic.cluster for topic in WORLD.topics}
+
+
+def topics(questions):
+    return {q.topic for q in questions}
+
+
+@given(st.integers(0, 20), st.integers(1, 8), st.integers(1, 4), st.integers(1, 3))
+def test_parts_have_the_sizes_asked_for_and_lie_within_larger_ones(seed, clusters, per_cluster, per_topic):
+    wanted = {"seed": seed, "clusters": clusters, "topics_per_cluster": per_cluster, "per_topic": per_topic}
+    found = choose(QUESTIONS, wanted, WORLD)
+    assert len({CLUSTER[t] for t in topics(found)}) == clusters
+    assert len(topics(found)) == clusters * per_cluster
+    assert len(found) == clusters * per_cluster * per_topic
+    assert found == [q for q in QUESTIONS if q in found]
+    for key in ("clusters", "topics_per_cluster", "per_topic"):
+        larger = choose(QUESTIONS, {**wanted, key: wanted[key] + 1}, WORLD)
+        assert {q.question for q in found} <= {q.question for q in larger}
+
+
+@given(st.integers(0, 20), st.sampled_from(["1/3", "2/3", "1", 0.5, 5]))
+def test_a_share_of_the_topics(seed, share):
+    found = choose(QUESTIONS, {"seed": seed, "topics": share})
+    total = len(topics(QUESTIONS))
+    assert len(topics(found)) == (share if isinstance(share, int) else round(Fraction(str(share)) * total))
+    assert len(found) == 3 * len(topics(found))
+
+
+def test_one_question_a_topic_is_not_always_the_same_one():
+    found = choose(QUESTIONS, {"seed": 0, "per_topic": 1})
+    kinds = {q.question.split(" of ")[0] for q in found}
+    assert len(found) == len(topics(QUESTIONS)) and len(kinds) > 4
+
+
+def test_sides_are_the_worlds():
+    near = {t.name for t in WORLD.topics if t.side == "near"}
+    assert topics(choose(QUESTIONS, {"side": "near"}, WORLD)) == near & topics(QUESTIONS)
+    with pytest.raises(HarnessError, match="fact world's"):
+        choose(QUESTIONS, {"clusters": 2})
+
+
+def test_amounts():
+    assert [_amount(x, 9) for x in (3, "1/3", "2/3", "1", 0.5)] == [3, 3, 6, 9, 4]
+
+
+def test_halves_share_nothing_and_are_equal():
+    both = [choose_half(QUESTIONS, [], {"embedding": "random", "keep": k, "seed": 1}, None) for k in "ab"]
+    assert topics(both[0]).isdisjoint(topics(both[1]))
+    assert len(topics(both[0])) == len(topics(both[1])) == len(topics(QUESTIONS)) // 2
+
+
+def test_the_near_half_by_the_words_of_a_topic():
+    def ask(name):
+        return [Question(name, f"What of {name} {i}?", "d", "en") for i in range(2)]
+
+    train = [q for name in ("Ambrose Hill", "Zyx Qu", "Ambrose Dale", "Wvu Kp") for q in ask(name)]
+    for keep, wanted in (("near", {"Ambrose Hill", "Ambrose Dale"}), ("far", {"Zyx Qu", "Wvu Kp"})):
+        settings = {"embedding": "tfidf", "keep": keep, "seed": 0}
+        assert topics(choose_half(train, ask("Ambrose Vale"), settings, None)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "wanted"),
+    [
+        ("sample", {"engine": "hf"}, False),
+        ("sample", {"engine": "vllm"}, True),
+        ("annotate", {}, True),
+        ("train", {"arguments": {"save_strategy": "no"}}, False),
+        ("train", {"arguments": {"save_strategy": "epoch"}}, True),
+        ("base", {}, False),
+    ],
+)
+def test_only_what_ends_the_same_is_gone_on_with(kind, settings, wanted):
+    assert resumes(Stage(kind, f"{kind}-0", settings, {})) is wanted
+
+
+def test_commands_read_as_a_user_would_type_them(tmp_path):
+    def line(kind, settings, **inputs):
+        module, argv, _ = COMMANDS[kind](Stage(kind, f"{kind}-0", settings, {}), inputs, tmp_path)
+        return " ".join([module, *argv])
+
+    sample = {"engine": "vllm", "n": 4, "seed": 2000, "temperature": 0.8, "with_document": True}
+    assert line("sample", sample, model="M", questions="Q") == (
+        f"training.preferences sample --questions Q/questions.jsonl --out {tmp_path}/samples.jsonl "
+        "--engine vllm:M --n 4 --seed 2000 --temperature 0.8 --with-document"
+    )
+    score = {"engine": "hf", "tasks": ["a", "b"], "batch_size": 8, "chat_template": True, "judge": "lexical"}
+    assert line("score", score | {"gen_kwargs": {"temperature": 0.5}}, model="M") == (
+        f"lm_eval run --log_samples --output_path {tmp_path}/lm_eval --model hf --model_args pretrained=M --tasks a,b "
+        '--batch_size 8 --apply_chat_template --gen_kwargs temperature=0.5 --metadata {"judge": "lexical"}'
+    )
+    train = {"trainer": "sft", "arguments": {"learning_rate": 1e-4}}
+    assert line("train", train, model="M", pair="P") == f"training.sft --config {tmp_path}/recipe.yaml"
+    assert "pairs: P/pairs.jsonl" in (tmp_path / "recipe.yaml").read_text()
