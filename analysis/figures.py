@@ -102,23 +102,27 @@ def bars_of(found: Estimate) -> list[list[float]] | None:
 def draw_lines(axis: Axes, lines: Sequence[Series]) -> None:
     """Lines with intervals; a gap and a hollow mark on the axis where a cell is missing. Neighbouring lines are shifted
     a little, or their intervals would hide each other."""
+    named: set[float] = set()
     for place, line in enumerate(lines):
         look = style_of(place)
-        shift = (place - (len(lines) - 1) / 2) * 3  # points
+        shift = (place - (len(lines) - 1) / 2) * 3.5  # points
         move = matplotlib.transforms.ScaledTranslation(shift / 72, 0, axis.figure.dpi_scale_trans)
         shown = [(x, e) for x, e in sorted(line.points, key=lambda p: p[0]) if e is not None and not math.isnan(e.mean)]
         if shown:
             x, y = [x for x, _ in shown], [e.mean for _, e in shown]
             axis.plot(x, y, **look, label=line.name, transform=axis.transData + move)
-            axis.update_datalim([(x, y) for x, e in shown for y in (e.mean, *_limits(e))])
+            spread = [v for _, e in shown for v in (e.mean, *_limits(e))]
+            axis.update_datalim([(x, v) for x, _ in line.points for v in (min(spread), max(spread))])
             for where, found in shown:
                 if (bars := bars_of(found)) is not None:
                     options = {"color": look["color"], "elinewidth": 0.9, "transform": axis.transData + move}
                     axis.errorbar([where], [found.mean], bars, fmt="none", **options)
         else:
             axis.plot([], [], **look, label=line.name)
-        for where in (x for x, e in line.points if e is None or math.isnan(e.mean)):
-            mark_missing(axis, where, look, shift)
+        gone = [x for x, e in line.points if e is None or math.isnan(e.mean)]
+        for where in gone:
+            mark_missing(axis, where, look, shift, word=where not in named)
+        named |= set(gone)
     axis.autoscale_view()
 
 
@@ -126,15 +130,13 @@ def _limits(found: Estimate) -> list[float]:
     return [v for v in (found.low, found.high) if not math.isnan(v)]
 
 
-def mark_missing(axis: Axes, x: float, look: Mapping[str, Any], shift: float = 0.0) -> None:
-    """A hollow mark with the word `missing`, just above the axis."""
-    on_axis = axis.get_xaxis_transform() + matplotlib.transforms.ScaledTranslation(
-        shift / 72, 0, axis.figure.dpi_scale_trans
-    )
-    axis.plot([x], [0.03], color=look["color"], marker=look["marker"], mfc="none", ls="none", transform=on_axis)
-    axis.text(
-        x, 0.08, "missing", rotation=90, ha="center", va="bottom", fontsize=6, color=look["color"], transform=on_axis
-    )
+def mark_missing(axis: Axes, x: float, look: Mapping[str, Any], shift: float = 0.0, *, word: bool = True) -> None:
+    """A hollow mark just above the axis, shifted by points, and above it the word `missing`."""
+    on_axis = axis.get_xaxis_transform()
+    move = matplotlib.transforms.ScaledTranslation(shift / 72, 0, axis.figure.dpi_scale_trans)
+    axis.plot([x], [0.03], color=look["color"], marker=look["marker"], mfc="none", ls="none", transform=on_axis + move)
+    if word:
+        axis.text(x, 0.08, "missing", rotation=90, ha="center", va="bottom", fontsize=6, transform=on_axis)
 
 
 # 1: topics against questions
@@ -393,7 +395,7 @@ def looks_of(rows: Sequence[Row]) -> tuple[dict[str, dict[str, Any]], list[tuple
     axes = [key for key in rows[0].labels if len({r.labels.get(key) for r in rows}) > 1]
     if len(axes) < 2 or len(rows) <= 6:
         axes = axes or [key for key in rows[0].labels if key != "n"]
-        names = [", ".join(r.labels.get(k, "") for k in axes) for r in rows]
+        names = [", ".join(dict.fromkeys(r.labels.get(k, "") for k in axes)) for r in rows]
         looks = [style_of(i) for i in range(len(rows))]
         return {r.name: look for r, look in zip(rows, looks, strict=True)}, list(zip(names, looks, strict=True))
     first = list(dict.fromkeys(r.labels.get(axes[0], "") for r in rows))
@@ -415,7 +417,9 @@ def put_legend(axis: Axes, legend: Sequence[tuple[str, Mapping[str, Any]]], *, l
     for _, look in legend:
         plain = {"marker": ""} if lines else {"linestyle": "none"} if look["marker"] else {}
         handles.append(Line2D([], [], **{**look, **plain}))
-    below(axis, handles, [name for name, _ in legend], ncols=2 if len(legend) > 3 else max(len(legend), 1))
+    names = [name for name, _ in legend]
+    fit = max(1, 48 // (max(map(len, names)) + 8))  # columns of that width in a panel
+    below(axis, handles, names, ncols=min(fit, 2 if len(names) > 3 else 3))
 
 
 def below(axis: Axes, handles: Sequence[Any], names: Sequence[str], **options: Any) -> None:

@@ -388,8 +388,8 @@ def _notes(table: Table) -> Iterator[str]:
 def _parts(results: Results, table: Table) -> Iterator[str]:
     """What was scored where it is not the tasks' own test part."""
     found = set()
-    for cell in (c for row in table.rows for c in row.cells.values()):
-        settings = results.stages.get(cell.stages["score"], {}).get("settings", {})
+    for cell in (c for row in table.rows for c in row.cells.values() if c.scores):
+        settings = results.stages[cell.stages["score"]].get("settings") or {}
         found.add((settings.get("metadata") or {}).get("part", "test"))
     if found - {"test"}:
         yield f"Scored on the part: {', '.join(sorted(found))}."

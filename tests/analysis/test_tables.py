@@ -222,7 +222,12 @@ def test_the_reference_may_be_the_row_with_that_label_only(tmp_path):
 
 
 def test_another_part_than_the_test_part_gets_a_note(tmp_path):
-    small(tmp_path, {"kind": "own"}, seeds=[0])
+    small(
+        tmp_path,
+        {"kind": "own"},
+        scores=lambda labels, seed: {NEAR: questions(3)} if labels["method"] == "DPO" else None,
+        seeds=[0],
+    )
     for file in (tmp_path / "stages").glob("score-*/stage.json"):
         record = json.loads(file.read_text())
         record["settings"]["metadata"] = {"part": "validation"}

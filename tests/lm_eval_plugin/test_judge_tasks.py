@@ -150,7 +150,9 @@ def test_biographies(tmp_path: Path, unit: str, units: int) -> None:
     found = values(run("judge_biography", judge="lexical", data=str(folder), unit=unit), "judge_biography")
     assert (found["units"], found["specificity"]) == (units, 1)
     assert math.isnan(found["sensitivity"]) if unit == "sentence" else found["sensitivity"] == 1
-    pages = write(tmp_path / "pages.jsonl", [{"title": "Ada", "text": "Ada sang opera in 1999."}])
+    pages = write(
+        tmp_path / "pages.jsonl", [{"title": "Ada", "text": "Ada was born in 1901 in Oslo. Ada sang opera in 1999."}]
+    )
     against = run("judge_biography", judge="lexical", data=str(folder), unit=unit, knowledge=pages)
     assert values(against, "judge_biography")["specificity"] < 1
 

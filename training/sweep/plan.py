@@ -25,8 +25,10 @@ SEED_GAP = 1000  # sample k of a stage has seed + k
 @dataclass(frozen=True, slots=True)
 class Stage:
     """A unit of work. settings: plain data, all it depends on besides needs. needs: role to the id of another stage.
-    launch: command that starts it outside the worker; threads: CPU threads inside it (0: as it comes). These two decide
-    no result, so they are not part of the id."""
+
+    What decides no result is not part of the id. launch: command that starts it outside the worker. threads: CPU
+    threads inside it (0: as it comes). tests: of training, what its model is scored on, to refuse those topics.
+    """
 
     kind: str
     id: str
@@ -34,6 +36,7 @@ class Stage:
     needs: dict[str, str]
     launch: str = field(default="", compare=False)
     threads: int = field(default=0, compare=False)
+    tests: list[dict[str, Any]] = field(default_factory=list, compare=False)
 
 
 @dataclass(slots=True)
@@ -88,6 +91,10 @@ class _Builder:
         if "judge" in s:
             score["judge"] = s["judge"]
         roles["score"] = self.stage("score", score, **_model(model), **_world(base))
+        if model != base:
+            test = {"tasks": score["tasks"], "metadata": score.get("metadata", {}), **_world(base)}
+            if test not in self.plan.stages[model].tests:
+                self.plan.stages[model].tests.append(test)
         return roles
 
     def model(self, name: Any, s: dict[str, Any], seed: int, where: str) -> str:

@@ -23,12 +23,13 @@ from typing import Any
 import yaml
 
 from harness.annotation import Annotation
+from harness.contamination import shared_topics
 from harness.data import anah
 from harness.data.anah import Question
 from harness.data.world.base import build_base, world_of
 from harness.data.world.generate import BaseConfig, World, WorldConfig
 from harness.errors import HarnessError
-from harness.jsonl import write_jsonl
+from harness.jsonl import read_jsonl, write_jsonl
 from harness.lm_eval_plugin.discovery import tasks_folder
 from harness.samples import read_annotations
 from training import mask_dpo, preferences, sft
@@ -50,7 +51,7 @@ def resumes(stage: Stage) -> bool:
         return stage.settings["engine"] != "hf"
     if stage.kind == "train":
         return stage.settings["arguments"].get("save_strategy", "no") != "no"
-    return stage.kind in ("annotate", "score")
+    return stage.kind == "annotate"
 
 
 def run_stage(stage: Stage, store: Store, folder: Path) -> list[str]:
@@ -59,6 +60,8 @@ def run_stage(stage: Stage, store: Store, folder: Path) -> list[str]:
     # Answers of another store would change which prompts share a batch, and so what transformers draws.
     cache = folder / "cache" if stage.kind == "sample" and not resumes(stage) else store.root / "cache"
     with _environment(HARNESS_CACHE=str(cache)):
+        for test in stage.tests:
+            refuse_test_topics(Path(inputs["pair"]) / PAIRS, test, store)
         if stage.kind in COMMANDS:
             module, argv, inside = COMMANDS[stage.kind](stage, inputs, folder)
             line = ["-m", module, *argv]
@@ -100,6 +103,29 @@ def _within(main: Callable[[list[str]], int], argv: list[str]) -> Callable[[], N
     """A command line run in this process, its error raised instead of printed."""
     inner = main.__wrapped__  # type: ignore[attr-defined]  # what @command wraps
     return lambda: inner(argv)
+
+
+def _our_tasks(metadata: dict[str, Any]) -> Any:
+    """lm_eval's TaskManager for this project's tasks alone: indexing the other 12 000 takes its time."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=str(tasks_folder()), include_defaults=False, metadata=metadata)
+
+
+def refuse_test_topics(pairs: Path, test: Mapping[str, Any], store: Store) -> None:
+    """Raise HarnessError when pairs are about topics of the test questions. test: tasks, metadata, base.
+
+    Looks at the tasks of this project: others have no topics.
+    """
+    manager = _our_tasks(dict(test["metadata"]) | ({"world": store.place(test["base"])} if "base" in test else {}))
+    ours = [task for task in test["tasks"] if task in manager.all_subtasks]
+    tasks = manager.load(ours)["tasks"].values() if ours else ()
+    questions = [doc for task in tasks for doc in task.test_docs() if doc.get("topic")]
+    if shared := shared_topics((row for _, row in read_jsonl(pairs)), questions):
+        raise HarnessError(
+            f"{pairs}: {len(shared)} topics of the test questions of {', '.join(ours)} are in the training pairs "
+            f"({', '.join(shared[:3])}, …); train on others (questions: split or part, select)"
+        )
 
 
 Command = tuple[str, list[str], Callable[[], None]]
@@ -174,21 +200,17 @@ def _score(stage: Stage, inputs: Mapping[str, str], folder: Path) -> Command:
 
 
 def _evaluate(arguments: dict[str, Any], out: Path) -> None:
-    """lm_eval in this process, with its own files as a result; its list of 12 000 tasks is read only if needed."""
+    """lm_eval in this process, with its own files as a result."""
     import lm_eval
     from lm_eval.loggers import EvaluationTracker
     from lm_eval.tasks import TaskManager
 
     metadata = arguments["metadata"] or {}
-
-    def unknown() -> list[str]:
-        return [task for task in arguments["tasks"] if not manager.match_tasks([task])]
-
-    manager = TaskManager(include_path=str(tasks_folder()), include_defaults=False, metadata=metadata)
-    if unknown():
+    manager = _our_tasks(metadata)
+    if not {*arguments["tasks"]} <= {*manager.all_subtasks}:
         manager = TaskManager(metadata=metadata)
-    if unknown():
-        raise HarnessError(f"lm_eval knows no task {', '.join(unknown())}")
+    if unknown := [task for task in arguments["tasks"] if not manager.match_tasks([task])]:
+        raise HarnessError(f"lm_eval knows no task {', '.join(unknown)}")
     tracker = EvaluationTracker(output_path=str(out))
     gen_kwargs = arguments["gen_kwargs"]
     results = lm_eval.simple_evaluate(

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from harness.data.anah import Question
 from harness.data.world import World, WorldConfig
 from harness.errors import HarnessError
+from harness.jsonl import write_jsonl
 from training.sweep.plan import Stage
-from training.sweep.stages import COMMANDS, _amount, choose, choose_half, resumes
+from training.sweep.stages import COMMANDS, _amount, choose, choose_half, refuse_test_topics, resumes
+from training.sweep.store import Store
 
 WORLD = World(WorldConfig(clusters=8, topics=(4, 1, 2), bio_clusters=1))
 QUESTIONS = WORLD.questions("train")
@@ -84,6 +86,7 @@ def test_the_near_half_by_the_words_of_a_topic():
         ("train", {"arguments": {"save_strategy": "no"}}, False),
         ("train", {"arguments": {"save_strategy": "epoch"}}, True),
         ("base", {}, False),
+        ("score", {}, False),
     ],
 )
 def test_only_what_ends_the_same_is_gone_on_with(kind, settings, wanted):
@@ -108,3 +111,15 @@ def test_commands_read_as_a_user_would_type_them(tmp_path):
     train = {"trainer": "sft", "arguments": {"learning_rate": 1e-4}}
     assert line("train", train, model="M", pair="P") == f"training.sft --config {tmp_path}/recipe.yaml"
     assert "pairs: P/pairs.jsonl" in (tmp_path / "recipe.yaml").read_text()
+
+
+def test_training_on_test_topics_is_refused(tmp_path):
+    pairs = tmp_path / "pairs.jsonl"
+    test = {"tasks": ["world_factuality", "gsm8k"], "metadata": {"world": {"clusters": 8, "topics": [4, 1, 2]}}}
+    world = World(WorldConfig(clusters=8, topics=(4, 1, 2)))
+    train, held_out = world.select("train")[0].name, world.select("test")[0].name
+    write_jsonl(pairs, [{"topic": train, "question": "?"}])
+    refuse_test_topics(pairs, test, Store(tmp_path))
+    write_jsonl(pairs, [{"topic": name, "question": "?"} for name in (train, held_out.upper())])
+    with pytest.raises(HarnessError, match=f"1 topics of the test questions of world_factuality .*{held_out}"):
+        refuse_test_topics(pairs, test, Store(tmp_path))
