@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> None:
         raise HarnessError(f"two experiments have the same name: {', '.join(sorted(names))}")
     plan = make_plan(experiments)
     store = Store(args.store or STORES / args.experiments[0].resolve().parent.name)
-    workers = args.workers or os.cpu_count() or 1
+    workers = (os.cpu_count() or 1) if args.workers is None else args.workers
     if workers < 1:
         raise HarnessError(f"--workers {workers}: at least one is needed")
     options = dict(option.partition("=")[::2] for option in args.slurm)

@@ -1,0 +1,174 @@
+"""The sweep's command line: what is left to run, what a change costs, and a whole sweep killed and gone on with."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import doze
+import experiments
+import pytest
+
+from training.sweep.command import estimate, main, status, write_experiments
+from training.sweep.experiment import load_experiment
+from training.sweep.plan import make_plan
+from training.sweep.store import MOST_DEATHS, Store
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def planned(tmp_path):
+    """Experiments, plan and an empty store of the tiny experiment."""
+    found = [load_experiment(experiments.experiment(tmp_path))]
+    return found, make_plan(found), Store(tmp_path / "store")
+
+
+def finish(store, plan, *kinds):
+    for stage in plan.stages.values():
+        if stage.kind in kinds:
+            store.begin(stage, resume=False)
+            store.finish(stage, 60.0, ["python -m something"])
+
+
+def test_status_names_what_is_left_and_for_whom(planned):
+    found, plan, store = planned
+    finish(store, plan, "base", "questions", "sample")
+    broken = next(s for s in plan.stages.values() if s.kind == "annotate")
+    store.fail(broken.id, "no judge\ntraceback")
+    text = status(found, plan, store)
+    assert "tiny: 1 failed, 1 waiting of 2 cells" in text
+    assert f"error in {broken.id}: no judge" in text and "traceback" not in text
+    assert "stages: 3 done, 1 failed, 4 waiting" in text
+
+
+def test_a_finished_cell_says_done(planned):
+    found, plan, store = planned
+    finish(store, plan, *{stage.kind for stage in plan.stages.values()})
+    assert status(found, plan, store).splitlines() == ["tiny: 2 done of 2 cells", "stages: 8 done"]
+
+
+def test_changing_one_cell_reruns_that_cell_and_nothing_else(tmp_path, capsys):
+    path = experiments.experiment(tmp_path)
+    plan = make_plan([load_experiment(path)])
+    store = Store(tmp_path / "store")
+    finish(store, plan, *{stage.kind for stage in plan.stages.values()})
+    grid = {"setting": {"base": {"train": []}, "w/ mask": {"train": deepcopy(experiments.TRAINED)}}}
+    grid["setting"]["w/ mask"]["train"][0]["arguments"]["learning_rate"] = 1e-3
+    experiments.experiment(tmp_path, grid=grid)
+    assert main(["status", str(path), "--store", str(store.root)]) == 0
+    shown = capsys.readouterr().out
+    assert "tiny: 1 done, 1 waiting of 2 cells" in shown
+    assert [line.split()[1].split("-")[0] for line in shown.splitlines() if ", for 1 cells" in line] == [
+        "train",
+        "score",
+    ]
+
+
+def test_estimate_counts_time_and_judge_calls(tmp_path):
+    rows = [{"topic": f"t{i}", "question": "q?", "document": "d", "language": "en"} for i in range(10)]
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    defaults = {
+        **experiments.TINY,
+        "model": "hub/name",
+        "questions": {"file": str(questions)},
+        "judge": "dialogue@hf:x",
+    }
+    path = experiments.experiment(
+        tmp_path, defaults=defaults, estimate={"train": 600, "sentences": 5, "test_questions": 7}
+    )
+    found = [load_experiment(path)]
+    plan, store = make_plan(found), Store(tmp_path / "store")
+    finish(store, plan, "questions")
+    text = estimate(found, plan, store, workers=2)
+    assert "6 of 7 stages to run, about 5 min with 2 workers, not counting sample, annotate, pair, score" in text
+    assert "1 annotate  (time unknown), up to 600 judge calls" in text  # 10 questions x 4 samples x 5 sentences x 3
+    assert "2 score     (time unknown), up to 210 judge calls" in text  # 2 cells x 7 x 5 x 3
+
+
+def test_analysis_is_told_what_the_cells_are(planned):
+    found, plan, store = planned
+    write_experiments(found, plan, store)
+    data = json.loads((store.root / "experiments" / "tiny.json").read_text())
+    assert [cell["labels"] for cell in data["cells"]] == [{"setting": "base"}, {"setting": "w/ mask"}]
+    assert [*data["cells"][0]["stages"]] == ["base", "score"]
+    assert all(stage in plan.stages for cell in data["cells"] for stage in cell["stages"].values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "no.yaml"], "no such experiment file"),
+        (["run", "EXPERIMENT", "--workers", "0"], "--workers 0"),
+        (["run", "EXPERIMENT", "EXPERIMENT"], "two experiments have the same name"),
+        (["run", "EXPERIMENT", "--seeds", "1", "1"], "seeds is a list"),
+    ],
+)
+def test_bad_command_lines(tmp_path, capsys, arguments, message):
+    path = str(experiments.experiment(tmp_path))
+    assert main([path if a == "EXPERIMENT" else a for a in arguments] + ["--store", str(tmp_path / "store")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_missing_checkpoint_stops_the_run_but_not_the_plan(tmp_path, capsys):
+    path = str(
+        experiments.experiment(
+            tmp_path, defaults={**experiments.TINY, "model": "./nowhere", "questions": {"file": "mini:train"}}
+        )
+    )
+    assert main(["run", path, "--store", str(tmp_path / "store"), "--dry-run"]) == 0
+    assert "missing checkpoint: ./nowhere" in capsys.readouterr().out
+    assert main(["run", path, "--store", str(tmp_path / "store")]) == 2
+    assert "missing checkpoint: ./nowhere" in capsys.readouterr().err
+
+
+def test_a_claim_is_for_one_and_a_dead_ones_is_taken_over(planned):
+    _, plan, store = planned
+    stage = next(iter(plan.stages))
+    with store.claim(stage) as first, Store(store.root).claim(stage) as second:
+        assert first and not second
+        assert store.running(stage)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for _ in range(MOST_DEATHS - 1):
+        store._claim(stage).write_text(json.dumps({"host": os.uname().nodename, "pid": dead.pid, "born": "1"}))
+        with store.claim(stage) as ours:
+            assert ours
+    store._claim(stage).write_text(json.dumps({"host": os.uname().nodename, "pid": dead.pid, "born": "1"}))
+    with store.claim(stage) as ours:
+        assert not ours
+    assert "died" in store.failure(stage)
+
+
+def sweep(path, store):
+    line = [sys.executable, "-m", "training.sweep", "run", str(path), "--store", str(store), "--workers", "1"]
+    return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def outcome(store):
+    """Metrics by stage: all of a result that is not time or place."""
+    files = sorted(store.glob("stages/score-*/lm_eval/*/results_*.json"))
+    return {file.parents[2].name: json.loads(file.read_text())["results"] for file in files}
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_at_any_stage_ends_as_an_unbroken_one(tmp_path):
+    path = experiments.experiment(tmp_path)
+    plain, broken = tmp_path / "plain", tmp_path / "broken"
+    unbroken = sweep(path, plain)
+    text, _ = unbroken.communicate(timeout=400)
+    assert unbroken.returncode == 0, text
+    assert "tiny: 2 done of 2 cells" in text and len(outcome(plain)) == 2
+    for kind in ("base", "sample", "train"):
+        process = sweep(path, broken)
+        doze.wait_for(lambda kind=kind: list(broken.glob(f"stages/{kind}-*")), 200)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    again = sweep(path, broken)
+    text, _ = again.communicate(timeout=400)
+    assert again.returncode == 0, text
+    assert outcome(broken) == outcome(plain)
