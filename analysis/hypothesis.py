@@ -1,12 +1,13 @@
 """Does alignment help a topic more, the nearer it lies to the topics trained on? A direct test, topic by topic.
 
     python -m analysis.hypothesis --results DIR --experiment NAME --cell LABEL=VALUE … --baseline LABEL=VALUE …
-        --embedding SPEC [--template TEXT] [--k 1] [--task TASK] --out gain.csv
+        --embedding SPEC [--text TEXT] [--template TEXT] [--k 1] [--task TASK] --out gain.csv
 
 For every test topic: the gain of factuality (cell minus baseline, same task, same seed) and the distance to the nearest
 k training topics (topics of the cell's own preference pairs). SPEC is one of `harness.embeddings`; `hidden:policy` is
-the model the cell's training started from, seed by seed. `gain.csv` holds the points, `gain.json` slope and rank
-correlation with their intervals, `gain.manifest.json` how they were made.
+the model the cell's training started from, seed by seed. In a fact world `--text "Entry: {topic}, {kind} of"` lets that
+model show where it thinks the topic belongs, without being told (`{kind}`: "a painter"). `gain.csv` holds the points,
+`gain.json` slope and rank correlation with their intervals, `gain.manifest.json` how they were made.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import pandas as pd
 
 from analysis.results import CellResult, Results, TaskScore, load_results
 from harness.data.world import World, WorldConfig
+from harness.data.world.generate import question_pieces
 from harness.embeddings import Embedding, embed_groups, open_embedding
 from harness.errors import HarnessError, command
 from harness.jsonl import read_jsonl
@@ -191,8 +193,9 @@ def _ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of the results. cell, baseline: axis to value, enough to name one cell a seed. template: see
-    `harness.embeddings.HiddenStates`. k: how many nearest training topics. centre: subtract the mean embedding first.
+    """What is asked of the results. cell, baseline: axis to value, enough to name one cell a seed. text: what is
+    embedded for a topic, with `{topic}` and in a fact world `{kind}`. template: of `harness.embeddings.HiddenStates`.
+    k: how many nearest training topics. centre: subtract the mean embedding first.
     """
 
     experiment: str
@@ -200,6 +203,7 @@ class Question:
     baseline: Mapping[str, str]
     embedding: str
     task: str | None = None
+    text: str = "{topic}"
     template: str | None = None
     k: int = 1
     centre: bool = True
@@ -315,7 +319,8 @@ def _distances(results: Results, cell: CellResult, topics: list[str], question: 
     spec = question.embedding
     if spec == POLICY or spec.startswith(f"{POLICY}@"):
         spec = f"hidden:{_policy(results, cell)}{spec.removeprefix(POLICY)}"
-    train, test = embed_groups(_opened(spec, question.template), training_topics(results, cell), topics)
+    groups = [_texts(results, cell, names, question.text) for names in (training_topics(results, cell), topics)]
+    train, test = embed_groups(_opened(spec, question.template), *groups)
     if question.centre:
         train, test = centred(train, test)
     return [float(d) for d in nearest_distance(train, test, question.k)]
@@ -359,13 +364,33 @@ def _policy(results: Results, cell: CellResult) -> str:
     return str(folder)
 
 
+def _world(results: Results, cell: CellResult) -> World | None:
+    world = results.stages.get(cell.stages.get("base", ""), {}).get("settings", {}).get("world")
+    return None if world is None else World(WorldConfig.from_dict(world))
+
+
+def _texts(results: Results, cell: CellResult, topics: Sequence[str], text: str) -> list[str]:
+    """What is embedded for each topic."""
+    if "{topic}" not in text:
+        raise HarnessError(f"--text {text!r}: must hold {{topic}}, or all topics are one")
+    kinds: dict[str, str] = {}
+    if "{kind}" in text:
+        world = _world(results, cell)
+        # A question is put together of its words, the name, ", a KIND of", and the cluster.
+        kinds = (
+            {t.name: question_pieces(t)[0][2].strip(", ").removesuffix(" of") for t in world.topics} if world else {}
+        )
+        if unknown := next((topic for topic in topics if topic not in kinds), None):
+            raise HarnessError(
+                f"--text {text!r}: the kind of {unknown!r} is not known; only a fact world's topics have one"
+            )
+    return [text.replace("{kind}", kinds.get(topic, "")).replace("{topic}", topic) for topic in topics]
+
+
 def _units(results: Results, cell: CellResult) -> dict[str, str]:
     """Topic to the name of its cluster where the cell lives in a fact world; else nothing."""
-    world = results.stages.get(cell.stages.get("base", ""), {}).get("settings", {}).get("world")
-    if world is None:
-        return {}
-    config = WorldConfig.from_dict(world)
-    return {topic.name: f"world {config.seed}, {topic.cluster}" for topic in World(config).topics}
+    world = _world(results, cell)
+    return {t.name: f"world {world.config.seed}, {t.cluster}" for t in world.topics} if world else {}
 
 
 # ---------------------------------------------------------------- files
@@ -420,6 +445,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--embedding", required=True, help="see harness.embeddings; hidden:policy[@LAYER] is the base model"
     )
+    parser.add_argument("--text", default="{topic}", help="what is embedded, with {topic}; {kind} too in a fact world")
     parser.add_argument("--template", help="text around the topic, with {topic} (hidden states only)")
     parser.add_argument("--task", help="needed where both cells have several judged tasks")
     parser.add_argument("--k", type=int, default=1, help="nearest training topics to average over (default 1)")
@@ -434,6 +460,7 @@ def main(argv: list[str] | None = None) -> None:
         baseline=_labels(args.baseline),
         embedding=args.embedding,
         task=args.task,
+        text=args.text,
         template=args.template,
         k=args.k,
         centre=args.centre,

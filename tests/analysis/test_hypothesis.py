@@ -302,6 +302,20 @@ def test_an_embedding_that_knows_the_answer_shows_it(store: Path) -> None:
     assert chance["rho_ci95"][0] < 0 < chance["rho_ci95"][1] and abs(chance["rho"]) < abs(seen["rho"]) / 2
 
 
+def test_a_text_may_name_the_kind(store: Path) -> None:
+    """Distances are those of the texts a person would write; the kind comes from the world."""
+    assert run(store, "--text", "Entry: {topic}, {kind} of", "--no-centre") == 0
+    folder = store / "stages" / "base-1"
+    world = world_of(folder)
+    an = {"painter": "a painter", "island": "an island", "battle": "a battle", "engine": "an engine"}
+    text = {t.name: f"Entry: {t.name}, {an[t.kind]} of" for t in world.topics}
+    own = [p for p in read_points(store / "gain.csv") if p.seed == 1]
+    embedding = open_embedding(f"hidden:{folder}@1")
+    train = embedding.embed([text[t.name] for t in world.select("train", "near")])
+    table = distances(train, embedding.embed([text[p.topic] for p in own]))
+    np.testing.assert_allclose([p.distance for p in own], table.min(axis=1), atol=1e-5)
+
+
 def test_the_policy_of_a_cell_without_a_world(store: Path) -> None:
     """The chain of train stages ends at the model that was named; topics are then the units."""
     file = store / "experiments" / "main.json"
@@ -320,6 +334,7 @@ def test_the_policy_of_a_cell_without_a_world(store: Path) -> None:
     record.write_text(json.dumps({**first, "needs": {"model": "train-sft", "pair": "pair-0"}}))
     shutil.rmtree(store / "stages" / "base-0")
     assert run(store) == 0
+    assert run(store, "--text", "{topic}, {kind}") == 2
     summary = json.loads((store / "gain.json").read_text())
     assert summary["clustered_on"] == "topics, over all seeds they occur in"
     assert summary["fit"]["units"] == summary["fit"]["points"] == 23
@@ -383,6 +398,12 @@ def doubled(store: Path) -> None:
         (None, ["--cell", "method"], "'method': write LABEL=VALUE"),
         (None, ["--experiment", "other"], "no experiment 'other'; it has main"),
         (None, ["--task", "anah"], "no seed has anah scored in both cells"),
+        (None, ["--text", "a topic"], "must hold {topic}"),
+        (
+            lambda s: write_jsonl(s / "stages/pair-0/pairs.jsonl", [{"topic": "Rome"}]),
+            ["--text", "{topic}, {kind}"],
+            "kind of 'Rome' is not known",
+        ),
         (None, ["--k", "13"], "13 nearest of 12 training topics"),
         (None, ["--embedding", "words"], "embedding 'words' is not known"),
         (None, ["--embedding", "tfidf", "--template", "On {topic}."], "embedding tfidf: .*template"),
