@@ -119,7 +119,7 @@ def test_best_of_n_curves(inputs):
 def test_precision_against_facts_counts_checkable_sentences(inputs):
     fig = figures.precision_facts(inputs)
     titles = [a.get_title().split("\n")[0] for a in fig.axes if a.get_visible()]
-    assert titles == ["table02 mask", "table04 scaling", "table05 near far", "table08 methods", "coverage"]
+    assert titles == ["table02 mask", "table04 scaling", "table05 near far", "table08 methods"]
     (table,) = inputs.of(8)
     row = table.row("Mask-DPO")
     facts, score = figures.fact_point(row, figures.main_column(table))
