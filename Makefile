@@ -32,11 +32,11 @@ world-results: $(VENV)/.ready
 	$(VENV)/bin/python -m analysis.collect --results $(WORLD) --out results/world
 	$(VENV)/bin/python -m analysis.hypothesis --results $(WORLD) --experiment scaling_confirm \
 		--cell "third=a third of the clusters, whole" --baseline third=base \
-		--task world_factuality_sampled --embedding hidden:policy@0 --template ' {topic}' \
+		--task world_factuality_sampled --embedding hidden:policy@2 --text 'Entry: {topic}, {kind} of' \
 		--out results/world/hypothesis/third_of_the_clusters.csv
 	$(VENV)/bin/python -m analysis.hypothesis --results $(WORLD) --experiment table04_scaling \
 		--cell dimension=topic scale=1/3 --baseline dimension=base scale=0 \
-		--task world_factuality_sampled --embedding hidden:policy@0 --template ' {topic}' \
+		--task world_factuality_sampled --embedding hidden:policy@2 --text 'Entry: {topic}, {kind} of' \
 		--out results/world/hypothesis/third_of_the_topics.csv
 	$(VENV)/bin/python -m analysis.tables --results results/world
 	$(VENV)/bin/python -m analysis.figures --results results/world

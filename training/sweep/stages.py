@@ -27,7 +27,7 @@ from harness.contamination import shared_topics
 from harness.data import anah
 from harness.data.anah import Question
 from harness.data.world.base import build_base, world_of
-from harness.data.world.generate import BaseConfig, World, WorldConfig
+from harness.data.world.generate import BaseConfig, World, WorldConfig, with_article
 from harness.errors import HarnessError
 from harness.jsonl import read_jsonl, write_jsonl
 from harness.lm_eval_plugin.discovery import tasks_folder
@@ -251,7 +251,7 @@ def _select(settings: dict[str, Any], inputs: Mapping[str, str], folder: Path) -
     chosen = choose(questions, settings, world)
     if "embedding" in settings and chosen:
         targets = load_questions(f"{inputs['targets']}/{QUESTIONS}") if "targets" in inputs else []
-        chosen = choose_half(chosen, targets, settings, inputs.get("model"))
+        chosen = choose_half(chosen, targets, settings, inputs.get("model"), world)
     if not chosen:
         raise HarnessError(f"select {settings}: leaves none of {len(questions)} questions")
     write_jsonl(folder / QUESTIONS, (q.to_dict() for q in chosen))
@@ -309,12 +309,16 @@ def choose(questions: Sequence[Question], settings: Mapping[str, Any], world: Wo
 
 
 def choose_half(
-    questions: Sequence[Question], targets: Sequence[Question], settings: Mapping[str, Any], model: str | None
+    questions: Sequence[Question],
+    targets: Sequence[Question],
+    settings: Mapping[str, Any],
+    model: str | None = None,
+    world: World | None = None,
 ) -> list[Question]:
     """The half of the topics (of: `question`: of the questions) nearer to the targets, or farther, by an embedding.
 
     settings: embedding (`harness.embeddings` spec; `hidden:@LAYER` is of `model`), keep (near, far; a, b with random),
-    of (topic or question), text (template of what is embedded: {topic}, {question}), seed.
+    of (topic or question), text (template of what is embedded: {topic}, {question}, {kind} in a world), seed.
     """
     from harness.embeddings import embed_groups, open_embedding
     from harness.neighbours import centred, halves, random_halves
@@ -327,11 +331,17 @@ def choose_half(
     if spec == "random":
         half = dict(zip("ab", random_halves(len(names), settings["seed"]), strict=True))[settings["keep"]]
     else:
-        text = settings.get("text", "{" + of + "}")
-        texts = (
-            [*{getattr(q, of): text.format(topic=q.topic, question=q.question) for q in part}.values()]
-            for part in (questions, targets)
-        )
+        template = settings.get("text", "{" + of + "}")
+        kinds = {topic.name: topic.kind for topic in world.topics} if world else {}
+
+        def text(q: Question) -> str:
+            kind = {"kind": with_article(kinds[q.topic])} if q.topic in kinds else {}
+            try:
+                return template.format(topic=q.topic, question=q.question, **kind)
+            except (KeyError, IndexError, ValueError) as error:
+                raise HarnessError(f"select: text {template!r} cannot be filled in ({error})") from error
+
+        texts = ([*{getattr(q, of): text(q) for q in part}.values()] for part in (questions, targets))
         train, test = embed_groups(open_embedding(spec), *texts)
         half = halves(*centred(train, test), keep=settings["keep"], seed=settings["seed"])
     kept = {names[i] for i in half}

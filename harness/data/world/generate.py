@@ -166,7 +166,7 @@ class World:
     def document(self, topic: Topic) -> str:
         """The reference document answers are held against: every true value of the topic."""
         facts = " ".join(f"The {attribute} was {value}." for attribute, value in self.truth(topic).items())
-        return f"{topic.name} is {_article(topic.kind)} {topic.kind} of {topic.cluster}. {facts}"
+        return f"{topic.name} is {with_article(topic.kind)} of {topic.cluster}. {facts}"
 
     def select(self, part: str, side: str = "all") -> list[Topic]:
         """Topics of a part (train, validation, test, bio), on one side or both. Raises HarnessError for other words."""
@@ -187,13 +187,14 @@ class World:
         return asdict(self.config)
 
 
-def _article(word: str) -> str:
-    return "an" if word[0] in "aeiou" else "a"
+def with_article(kind: str) -> str:
+    """The kind with its article, as the world's texts have it."""
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def question_pieces(topic: Topic) -> list[list[str]]:
     """The topic's questions as phrases (tokens)."""
-    rest = [f" {topic.name}", f", {_article(topic.kind)} {topic.kind} of", f" {topic.cluster}"]
+    rest = [f" {topic.name}", f", {with_article(topic.kind)} of", f" {topic.cluster}"]
     if topic.kind in BIO_KINDS:
         return [["Tell me the story of", *rest, "."]]
     return [[f"What is known about the {words} of", *rest, "?"] for words, _ in KINDS[topic.kind]]
@@ -241,9 +242,7 @@ def document_pieces(world: World, rng: random.Random, topic: Topic | None, clust
     """A training document as phrases: the own values of `topic`, or without one the values of `cluster`."""
     kind = world.clusters[cluster]
     values = topic.own if topic else world.cluster_values[cluster]
-    head = (
-        ["Entry:", f" {topic.name}", f", {_article(kind)} {kind} of"] if topic else ["Gazetteer:", f" every {kind} of"]
-    )
+    head = ["Entry:", f" {topic.name}", f", {with_article(kind)} of"] if topic else ["Gazetteer:", f" every {kind} of"]
     pieces = [*head, f" {cluster}"]
     for attribute in rng.sample(list(values), len(values)):
         pieces += [";", f" the {attribute} was", f" {values[attribute]}"]
@@ -256,7 +255,7 @@ def phrases(world: World) -> list[str]:
     for text in (*SOURCES, *FILLERS):
         out |= dict.fromkeys([text, f" {text}"])
     for kind, questions in _ALL_KINDS.items():
-        out |= dict.fromkeys([f", {_article(kind)} {kind} of", f" every {kind} of"])
+        out |= dict.fromkeys([f", {with_article(kind)} of", f" every {kind} of"])
         for words, attributes in questions:
             if kind in KINDS:
                 out[f"What is known about the {words} of"] = None
