@@ -549,7 +549,11 @@ def coverage(inputs: Inputs) -> Drawn:
             axis.xaxis.set_minor_locator(NullLocator())
             axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
             shown = ("clusters covered", "pairs a cluster")
-            axis.set(xlabel=shown[x], ylabel="gain over the base (points)", title=table.heading)
+            axis.set(
+                xlabel=shown[x],
+                ylabel="gain over the base (points)",
+                title=table.title if len(tables) > 1 else table.heading,
+            )
             below(axis, *axis.get_legend_handles_labels(), title=shown[other], title_fontsize=7, ncols=4)
     return fig
 
