@@ -344,7 +344,7 @@ def draw_best(axis: Axes, lines: Sequence[Series], title: str) -> None:
 
 
 def precision_facts(inputs: Inputs) -> Drawn:
-    """Score against checkable sentences a response, every row of the paper's experiments (where there are none, of all):
+    """Score against checkable sentences a response, every row of the paper's experiments (of all, where there is none):
     a gain from saying less lies to the left of where it came from."""
     shown = []
     for table in [t for t in inputs.tables if t.number and t.experiments] or inputs.tables:
