@@ -177,7 +177,7 @@ def test_the_committed_cards_are_what_the_data_give(shared_data: Path) -> None:
         stored = json.loads(path.read_text(encoding="utf-8"))
         assert stored["confusion"] == made["confusion"]
         assert stored["topics"] == made["topics"]
-        assert stored["examples"] == made["examples"]
+        assert stored["examples"] == []  # the data are not ours to ship
         for name in ("sensitivity", "specificity"):
             stored["binary"][name].pop("wilson")
             made["binary"][name].pop("wilson")
