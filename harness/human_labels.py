@@ -299,7 +299,7 @@ def load_biographies(
         )
     if without:
         caveats.append(f"Of all answers, {len(without)} are left out for want of anything to check them against.")
-    caveats.append("The examples quote FActScore's human-labelled data (Min et al., EMNLP 2023; MIT licence).")
+    caveats.append("Labels and any text quoted are FActScore's (Min et al., EMNLP 2023; MIT licence).")
     name = f"FActScore biographies ({', '.join(systems)})"
     return _usable(HumanLabels(name, unit, tuple(rows), tuple(malformed), tuple(files), tuple(caveats)), folder)
 
