@@ -6,6 +6,7 @@ import random
 
 import lm_eval
 import pytest
+from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.annotation import Label
@@ -17,6 +18,7 @@ from harness.data.world.base import BaseConfig, build_base, main, world_of, worl
 from harness.data.world.generate import answer_pieces, corpus, document_pieces, phrases, question_pieces
 from harness.data.world.vocabulary import BIO_KINDS, FILLERS
 from harness.errors import HarnessError
+from harness.lm_eval_plugin.discovery import tasks_folder
 from harness.sentences import split
 
 SMALL = WorldConfig(seed=3, clusters=8, topics=(2, 1, 1), bio_clusters=2, bio_topics=2)
@@ -185,10 +187,14 @@ def test_bad_selections(world):
 
 
 def evaluate(task, base, **metadata):
+    # As lm_eval makes it, without the minute it takes to index its own tasks.
+    known = {**metadata, "pretrained": str(base)}
+    manager = TaskManager(include_path=str(tasks_folder()), include_defaults=False, metadata=known)
     return lm_eval.simple_evaluate(
         model="hf",
         model_args={"pretrained": str(base), "device": "cpu"},
         tasks=[task],
+        task_manager=manager,
         apply_chat_template=True,
         metadata=metadata,
         limit=4,
