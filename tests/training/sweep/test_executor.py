@@ -61,10 +61,10 @@ def test_workers_end_with_what_started_them_and_the_same_command_goes_on(tmp_pat
     with started(tmp_path) as process:
         doze.wait_for(lambda: len(doze.sleepers(tmp_path)) == 2)
         os.kill(process.pid, how)
-        process.join(timeout=30)
+        process.join(timeout=120)
     assert process.exitcode == {signal.SIGKILL: -9, signal.SIGTERM: 128 + 15, signal.SIGINT: 1}[how]
     pids = [sleeper[key] for sleeper in doze.sleepers(tmp_path) for key in ("pid", "child")]
-    doze.wait_for(lambda: not any(doze.lives(pid) for pid in pids), seconds=5)
+    doze.wait_for(lambda: not any(doze.lives(pid) for pid in pids), seconds=30)
     assert not all_done(tmp_path, 4)
     run(tmp_path)
     assert all_done(tmp_path, 4)
