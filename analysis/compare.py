@@ -27,13 +27,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from analysis.results import ANNOTATED, COLLECTED, CellResult, TaskScore, load_results, load_run
+from analysis.results import ANNOTATED, COLLECTED, CellResult, TaskScore, load_results, load_run, samples_of
 from harness.annotation import load_annotations
 from harness.errors import HarnessError, command
 from harness.factscore.abstain import abstains
-from harness.jsonl import read_jsonl
+from harness.jsonl import json_safe, read_jsonl
 from harness.manifest import manifest, sha256, write_manifest
-from harness.metrics import BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED, NAN, Counts, ratio
+from harness.metrics import BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED, NAN, Counts, cluster_variance, ratio
 
 LEVEL, POWER = 0.95, 0.8
 
@@ -210,11 +210,6 @@ def questions_needed(variance: float, questions: int, detect: float) -> int:
     return math.ceil(questions * variance * ((norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER)) / detect) ** 2)
 
 
-def _variance(influence: np.ndarray) -> float:
-    n = len(influence)
-    return float((influence**2).sum() * n / (n - 1)) if n > 1 else math.inf
-
-
 def _value(answer: Answer, name: str) -> float:
     if name == "declined":
         return NAN if answer.declined is None else answer.declined
@@ -256,7 +251,10 @@ def compare(
     score = differences[0]
     width, usable = score.high - score.low, bool(a[:, 1].sum() and b[:, 1].sum())
     variances = (
-        (_variance(influences(b) - influences(a)), _variance(influences(a)) + _variance(influences(b)))
+        (
+            cluster_variance(influences(b) - influences(a)),
+            cluster_variance(influences(a)) + cluster_variance(influences(b)),
+        )
         if usable
         else (math.inf, math.inf)
     )
@@ -431,8 +429,7 @@ def _chosen(scores: dict[str, TaskScore], task: str | None, where: str) -> TaskS
 def _run(name: str, score: TaskScore, root: Path, seed: str = "", prefix: str = "") -> Run:
     """seed: part of the questions' keys. prefix: of the clusters' names. Questions are known by lm_eval's hash of their
     doc where the samples file is at hand, by their place within the topic elsewhere (collected results)."""
-    results = root / score.file
-    samples = results.with_name(f"samples_{score.task}_{results.stem.removeprefix('results_')}.jsonl")
+    samples = samples_of(root / score.file, score.task)
     known = _samples(samples) if samples.is_file() else [("", None)] * len(score.questions)
     if len(known) != len(score.questions):
         raise HarnessError(f"{samples}: {len(known)} questions, but {len(score.questions)} when it was first read")
@@ -491,14 +488,6 @@ def _number(value: float, form: str = ".4f") -> str:
     return "n/a" if math.isnan(value) else format(value, form)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _labels(text: str) -> dict[str, str]:
     pairs = [part.partition("=") for part in text.split(",")]
     if not all(name and equals for name, equals, _ in pairs):
@@ -536,7 +525,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.out:
         files = {str(f): sha256(f) for run in runs for f in run.files}
         data: dict[str, Any] = {"task": runs[0].task, "version": runs[0].version, "judge": runs[0].judge}
-        data |= {"comparisons": [_plain(asdict(c)) for c in found], "manifest": manifest(files=files)}
+        data |= {"comparisons": [json_safe(asdict(c)) for c in found], "manifest": manifest(files=files)}
         args.out.parent.mkdir(parents=True, exist_ok=True)
         write_manifest(args.out, data)
 

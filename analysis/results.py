@@ -151,11 +151,16 @@ def _check_results(data: Any, file: Path) -> None:
         raise HarnessError(f"{file}: not a results file of lm_eval: it needs the objects `results` and `versions`")
 
 
+def samples_of(results: Path, task: str) -> Path:
+    """Where lm_eval puts the samples of `task`: beside its results file."""
+    stamp = results.name.removeprefix("results_").removesuffix(".json")
+    return results.with_name(f"samples_{task}_{stamp}.jsonl")
+
+
 def _task_score(task: str, data: dict[str, Any], file: Path, name: str, checksum: str) -> TaskScore:
     config = data.get("configs", {}).get(task, {})
     metadata = config.get("metadata") or {}
-    stamp = file.name.removeprefix("results_").removesuffix(".json")
-    samples = file.with_name(f"samples_{task}_{stamp}.jsonl")
+    samples = samples_of(file, task)
     score = TaskScore(
         task=task,
         version=str(data["versions"].get(task, "")),

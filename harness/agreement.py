@@ -8,7 +8,6 @@ where there is nothing to divide by. The tests hold accuracy, F1 and kappa again
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,9 +18,9 @@ from scipy.stats import binomtest
 
 from harness.annotation import Judgement, Label
 from harness.data.biographies import FACT_LABELS
-from harness.factscore.knowledge import EAST_ASIAN
+from harness.factscore.knowledge import WORD
 from harness.human_labels import TYPES, LabelledClaim
-from harness.metrics import BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED, NAN, cluster_bootstrap
+from harness.metrics import NAN, cluster_bootstrap, cluster_resamples
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 """Confusion matrices (..., human labels, judge labels) -> values (...)."""
@@ -31,7 +30,6 @@ JUDGE = tuple(label.value for label in Label)
 SUPPORTED, WRONG, NOTHING = ("ok", "S"), ("contradictory", "unverifiable", "NS", "IR"), ("nofact",)
 """Binary reading of human and judge labels. FActScore counts irrelevant facts (IR) as not supported."""
 NGRAMS = (1, 4)
-_TOKEN = re.compile(rf"[{EAST_ASIAN}]|[^\W{EAST_ASIAN}]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,7 @@ def ngram_overlap(said: Iterable[str], reference: Iterable[str], n: int) -> tupl
 def _ngrams(texts: Iterable[str], n: int) -> Counter[tuple[str, ...]]:
     found: Counter[tuple[str, ...]] = Counter()
     for text in texts:
-        words = _TOKEN.findall(text.lower())
+        words = WORD.findall(text.lower())
         found.update(zip(*(words[i:] for i in range(n)), strict=False))
     return found
 
@@ -186,10 +184,8 @@ class Sample:
 
     @cached_property
     def _resamples(self) -> np.ndarray:
-        n = len(self.tables)
-        rng = np.random.default_rng(BOOTSTRAP_SEED)
-        draws = rng.multinomial(n, np.full(n, 1 / n), size=BOOTSTRAP_RESAMPLES)
-        return (draws @ self.tables.reshape(n, -1)).reshape(-1, *self.tables.shape[1:])
+        sums = self.tables.reshape(len(self.tables), -1)
+        return np.concatenate([*cluster_resamples(sums)]).reshape(-1, *self.tables.shape[1:])
 
     def value(self, statistic: Statistic) -> float:
         """The statistic over all units; NaN without any."""

@@ -33,14 +33,13 @@ from tqdm import tqdm
 from harness.data import anah
 from harness.embeddings import embed_groups, open_embedding
 from harness.errors import HarnessError, command
-from harness.factscore.knowledge import EAST_ASIAN
+from harness.factscore.knowledge import EAST_ASIAN, WORD
 from harness.jsonl import read_jsonl
 from harness.manifest import manifest, sha256, write_manifest
 
 NGRAM = 13
 """Words in an n-gram, as in the overlap studies of GPT-3 (arXiv 2005.14165, appendix C)."""
 SHOWN = 20
-_TOKEN = re.compile(rf"[{EAST_ASIAN}]|[^\W{EAST_ASIAN}]+")
 _CHINESE = re.compile(rf"[{EAST_ASIAN}]")
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 
@@ -88,7 +87,7 @@ class Report:
 
 def tokens(text: str) -> list[str]:
     """Lower-case words, full-width forms folded; every Chinese character is one."""
-    return _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
+    return WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 def shared_topics(

@@ -41,7 +41,7 @@ from harness.annotation import Annotation, Label, load_annotations
 from harness.errors import HarnessError, command
 from harness.jsonl import read_jsonl
 from harness.manifest import manifest, write_manifest
-from harness.metrics import Counts, count, factuality, factuality_ci95
+from harness.metrics import Counts, cluster_variance, count, factuality, factuality_ci95
 from harness.samples import read_annotations, samples_files
 
 LEVEL = 0.95
@@ -131,12 +131,6 @@ def read_card(path: str | Path) -> Card:
     return card
 
 
-def _variance(influence: np.ndarray) -> float:
-    """Variance of an estimator from the influence of each topic (they add up to its error); inf for one topic."""
-    n = len(influence)
-    return float((influence**2).sum() * n / (n - 1)) if n > 1 else math.inf
-
-
 def _smoothed(hits: float, total: float) -> float:
     """Binomial variance of a share with one success and one failure added: what stays uncertain after no error."""
     share = (hits + 1) / (total + 2)
@@ -189,7 +183,7 @@ def rogan_gladen(rows: Sequence[Counts], card: Card, *, level: float = LEVEL) ->
     least_card = (slope / youden) ** 2 * (
         v**2 * _smoothed(tp.sum(), pos.sum()) + (1 - v) ** 2 * _smoothed(tn.sum(), neg.sum())
     )
-    parts = max(_variance(of_run), least_run), max(_variance(of_card), least_card)
+    parts = max(cluster_variance(of_run), least_run), max(cluster_variance(of_card), least_card)
     total = sum(parts)
     topics = len(of_run), len(of_card)
     degrees = total**2 / sum(x**2 / (n - 1) for x, n in zip(parts, topics, strict=True)) if math.isfinite(total) else 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -65,6 +66,15 @@ def _half_character(row: dict[str, Any]) -> bool:
     except UnicodeEncodeError:
         return True
     return False
+
+
+def json_safe(value: Any) -> Any:
+    """Plain data for JSON, which has no NaN and no infinity: None stands for a number that has no value."""
+    if isinstance(value, dict):
+        return {key: json_safe(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_safe(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:

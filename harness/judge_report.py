@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import shlex
 import sys
@@ -32,6 +31,7 @@ from harness.errors import HarnessError, command
 from harness.factscore.knowledge import Passage
 from harness.factscore.verify import ModelVerifier, Query
 from harness.human_labels import FREQUENCIES, TYPES, HumanLabels, load_anah, load_biographies, load_rows
+from harness.jsonl import json_safe
 from harness.manifest import manifest, write_manifest
 
 EXAMPLES = 3
@@ -226,16 +226,7 @@ def card(
                 "high": high,
                 "n": sum(v.overlap[agreement.NGRAMS.index(n)][1] > 0 for v in verdicts),
             }
-    return _plain(result)
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: None stands for a number that has no value."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return json_safe(result)
 
 
 def _shown(e: dict[str, Any]) -> str:

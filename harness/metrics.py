@@ -108,9 +108,25 @@ def _draw(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
 
 
 @lru_cache(maxsize=2)
-def _draws(n: int, resamples: int, seed: int) -> tuple[np.ndarray, ...]:
-    """`_draw`, remembered: most of an interval's time, and the same for every score on as many topics."""
+def _kept_draws(n: int, resamples: int, seed: int) -> tuple[np.ndarray, ...]:
     return tuple(_draw(n, resamples, seed))
+
+
+def cluster_resamples(
+    sums: np.ndarray, resamples: int = BOOTSTRAP_RESAMPLES, seed: int = BOOTSTRAP_SEED
+) -> Iterator[np.ndarray]:
+    """Sums over whole clusters drawn with replacement, from each cluster's sums, shape (clusters, values): arrays
+    (resamples in this chunk, values). Draws are remembered: they are most of an interval's time, and the same for every
+    score on as many topics."""
+    n = len(sums)
+    for drawn in (_kept_draws if n * resamples <= _DRAWS_KEPT else _draw)(n, resamples, seed):
+        yield drawn @ sums
+
+
+def cluster_variance(influence: np.ndarray) -> float:
+    """Variance of an estimator from the influence of each cluster (they add up to its error); inf for one cluster."""
+    n = len(influence)
+    return float((influence**2).sum() * n / (n - 1)) if n > 1 else math.inf
 
 
 def cluster_bootstrap(
@@ -134,10 +150,8 @@ def cluster_bootstrap(
     if not any(d for _, d in sums.values()):
         return NAN, NAN
     table = np.array([sums[c] for c in sorted(sums)])
-    n = len(table)
     ratios: list[np.ndarray] = []
-    for drawn in _draws(n, resamples, seed) if n * resamples <= _DRAWS_KEPT else _draw(n, resamples, seed):
-        draws = drawn @ table
+    for draws in cluster_resamples(table, resamples, seed):
         with np.errstate(invalid="ignore", divide="ignore"):
             ratios.append(draws[:, 0] / draws[:, 1])
     low, high = np.nanquantile(np.concatenate(ratios), [(1 - level) / 2, (1 + level) / 2])

@@ -17,8 +17,8 @@ class _Listener(ThreadingHTTPServer):
     judge: JudgeServer
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: _Listener
+class JsonHandler(BaseHTTPRequestHandler):
+    """Answers in JSON, and says nothing on the tests' output."""
 
     def log_message(self, format: str, *args: Any) -> None:
         """Not on the tests' output."""
@@ -30,6 +30,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+
+class _Handler(JsonHandler):
+    server: _Listener
 
     def refused(self) -> bool:
         key = self.server.judge.key

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from analysis.results import ANNOTATED, TaskScore
+from analysis.results import ANNOTATED, TaskScore, samples_of
 from harness.annotation import Annotation, Label
 from harness.errors import HarnessError
 from harness.jsonl import read_jsonl
@@ -100,12 +100,6 @@ def pack(runs: list[Run], limits: Limits) -> Packed:
     text = json.dumps({"runs": names, **packer.tables()}, separators=(",", ":"))
     data = base64.b64encode(gzip.compress(text.encode("ascii"), mtime=0)).decode("ascii")
     return Packed(data, len(packer.responses), tuple(notes))
-
-
-def samples_of(results: Path, task: str) -> Path:
-    """Where lm_eval puts the samples of `task`: beside its results file."""
-    stamp = results.name.removeprefix("results_").removesuffix(".json")
-    return results.with_name(f"samples_{task}_{stamp}.jsonl")
 
 
 class _Packer:

@@ -26,6 +26,8 @@ PASSAGE_TOKENS = 256
 _SQLITE_HEAD = b"SQLite format 3\0"
 _MARKERS = re.compile(r"</?s>")  # RoBERTa's sequence marks, left in the texts of the original database
 EAST_ASIAN = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+WORD = re.compile(rf"[{EAST_ASIAN}]|[^\W{EAST_ASIAN}]+")
+"""A word, or one character of a script that writes none apart."""
 _PIECE = re.compile(rf"[{EAST_ASIAN}]|[^\W{EAST_ASIAN}]+|[^\w\s]")
 _NAMED = 5  # missing titles named in an error
 

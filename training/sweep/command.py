@@ -6,6 +6,8 @@ import argparse
 import hashlib
 import json
 import os
+import shlex
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -178,7 +180,7 @@ def main(argv: list[str] | None = None) -> None:
         plan_file = store.root / "plans" / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
         plan_file.parent.mkdir(exist_ok=True)
         plan_file.write_text(text, encoding="utf-8")
-        line = f"python -m training.sweep run {' '.join(str(e.path) for e in experiments)}"
+        line = shlex.join(["python", "-m", "training.sweep", *(sys.argv[1:] if argv is None else argv)])
         write_manifest(store.root / "manifest.json", manifest(inputs=args.experiments, command=line))
         run_workers(
             store.root,
