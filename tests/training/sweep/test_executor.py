@@ -24,10 +24,16 @@ def run(root: Path, workers: int = 2, work=doze.doze) -> None:
     )
 
 
+def run_as_in_a_terminal(root: Path) -> None:
+    """A shell that starts the tests in the background has them ignore Ctrl-C, which their children inherit."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    run(root)
+
+
 @contextlib.contextmanager
 def started(root: Path) -> Iterator[multiprocessing.Process]:
     """The same in another process, so that it can be killed."""
-    process = multiprocessing.get_context("fork").Process(target=run, args=[root])
+    process = multiprocessing.get_context("fork").Process(target=run_as_in_a_terminal, args=[root])
     process.start()
     yield process
     process.kill()
@@ -61,10 +67,10 @@ def test_workers_end_with_what_started_them_and_the_same_command_goes_on(tmp_pat
     with started(tmp_path) as process:
         doze.wait_for(lambda: len(doze.sleepers(tmp_path)) == 2)
         os.kill(process.pid, how)
-        process.join(timeout=120)
+        process.join(timeout=30)
     assert process.exitcode == {signal.SIGKILL: -9, signal.SIGTERM: 128 + 15, signal.SIGINT: 1}[how]
     pids = [sleeper[key] for sleeper in doze.sleepers(tmp_path) for key in ("pid", "child")]
-    doze.wait_for(lambda: not any(doze.lives(pid) for pid in pids), seconds=30)
+    doze.wait_for(lambda: not any(doze.lives(pid) for pid in pids), seconds=5)
     assert not all_done(tmp_path, 4)
     run(tmp_path)
     assert all_done(tmp_path, 4)
