@@ -7,6 +7,7 @@
 # Does nothing where a Slurm answers already, and never touches a configuration that it did not write.
 # State and logs: $TEST_SLURM (default /var/tmp/test-slurm).
 set -euo pipefail
+exec </dev/null # munged does not answer when it was started with its standard input closed
 
 home=${TEST_SLURM:-/var/tmp/test-slurm}
 conf=/etc/slurm/slurm.conf
