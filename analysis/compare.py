@@ -27,13 +27,14 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
+from analysis.cells import find_cells, parse_labels, shown
 from analysis.results import ANNOTATED, COLLECTED, CellResult, TaskScore, load_results, load_run, samples_of
 from harness.annotation import load_annotations
 from harness.errors import HarnessError, command
 from harness.factscore.abstain import abstains
 from harness.jsonl import json_safe, read_jsonl
 from harness.manifest import manifest, sha256, write_manifest
-from harness.metrics import BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED, NAN, Counts, cluster_variance, ratio
+from harness.metrics import BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED, NAN, Counts, cluster_resamples, cluster_variance, ratio
 
 LEVEL, POWER = 0.95, 0.8
 
@@ -131,16 +132,10 @@ class Comparison:
 # Statistics: arrays (clusters, ...) in, numbers out.
 
 
-def paired_draws(clusters: int, resamples: int = BOOTSTRAP_RESAMPLES, seed: int = BOOTSTRAP_SEED) -> np.ndarray:
-    """How often each cluster is drawn in each resample: float array (resamples, clusters)."""
-    drawn = np.random.default_rng(seed).integers(clusters, size=(resamples, clusters))
-    places = drawn + clusters * np.arange(resamples)[:, None]
-    return np.bincount(places.ravel(), minlength=resamples * clusters).reshape(resamples, clusters).astype(float)
-
-
-def _ratios(draws: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """sums: (clusters, measures, 2) numerators and denominators -> (resamples, measures)."""
-    drawn = (draws @ sums.reshape(len(sums), -1)).reshape(len(draws), -1, 2)
+def _resampled(sums: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Ratios (resamples, ...) over resampled clusters, of (clusters, ..., 2) numerators and denominators."""
+    drawn = np.concatenate([*cluster_resamples(sums.reshape(len(sums), -1), resamples, seed)])
+    drawn = drawn.reshape(len(drawn), *sums.shape[1:])
     with np.errstate(invalid="ignore", divide="ignore"):
         return drawn[..., 0] / drawn[..., 1]
 
@@ -238,16 +233,14 @@ def compare(
     keys = sorted(baseline.answers)
     clusters = {c: i for i, c in enumerate(sorted({baseline.answers[k].cluster for k in keys}))}
     tables = [np.stack([_table(r, keys, clusters, m) for m in MEASURES], axis=1) for r in (baseline, run)]
-    draws = paired_draws(len(clusters), resamples, seed)
-    resampled = [_ratios(draws, table) for table in tables]
+    resampled = [_resampled(table, resamples, seed) for table in tables]  # the same clusters for both
     differences = []
     for i, measure in enumerate(MEASURES):
         before, after = (ratio(*table[:, i].sum(0).tolist()) for table in tables)
         low, high = _interval(resampled[1][:, i] - resampled[0][:, i])
         differences.append(Difference(measure.name, before, after, after - before, low, high))
     a, b = (table[:, 0] for table in tables)
-    others = _ratios(paired_draws(len(clusters), resamples, seed + 1), b[:, None])
-    unpaired = _interval(others[:, 0] - resampled[0][:, 0])
+    unpaired = _interval(_resampled(b, resamples, seed + 1) - resampled[0][:, 0])
     score = differences[0]
     width, usable = score.high - score.low, bool(a[:, 1].sum() and b[:, 1].sum())
     variances = (
@@ -386,15 +379,8 @@ def open_cell(results: str | Path, experiment: str, labels: dict[str, str], task
     Raises HarnessError for an unknown experiment, labels that fit no cell or several, and seeds that have not run.
     """
     loaded = load_results(results)
-    if experiment not in loaded.experiments:
-        raise HarnessError(f"{results}: no experiment {experiment!r}; there are: {', '.join(loaded.experiments)}")
-    cells = loaded.experiments[experiment].cells
-    fitting = [cell for cell in cells if all(cell.labels.get(k) == v for k, v in labels.items())]
-    kinds = {tuple(sorted(cell.labels.items())) for cell in fitting}
-    name = ",".join(f"{k}={v}" for k, v in labels.items())
-    if len(kinds) != 1:
-        seen = "; ".join(sorted({",".join(f"{k}={v}" for k, v in cell.labels.items()) for cell in fitting or cells}))
-        raise HarnessError(f"--cell {name} fits {len(kinds)} cells of {experiment}; choose among: {seen}")
+    fitting = find_cells(loaded, experiment, labels, "--cell", single=True)
+    name = shown(labels)
     scores = {cell.seed: _score(cell, task, loaded.root, name) for cell in fitting}
     same = len({tuple(q.topic for q in score.questions) for score in scores.values()}) == 1
     parts = [
@@ -488,13 +474,6 @@ def _number(value: float, form: str = ".4f") -> str:
     return "n/a" if math.isnan(value) else format(value, form)
 
 
-def _labels(text: str) -> dict[str, str]:
-    pairs = [part.partition("=") for part in text.split(",")]
-    if not all(name and equals for name, equals, _ in pairs):
-        raise HarnessError(f"--cell {text!r}: write LABEL=VALUE, several parted by commas")
-    return {name.strip(): value.strip() for name, _, value in pairs}
-
-
 @command
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
@@ -516,7 +495,7 @@ def main(argv: list[str] | None = None) -> None:
     if not args.detect > 0:
         raise HarnessError(f"--detect {args.detect:g}: must be above 0")
     if args.cell:
-        runs = [open_cell(args.results, args.experiment, _labels(cell), args.task) for cell in args.cell]
+        runs = [open_cell(args.results, args.experiment, parse_labels(cell, "--cell"), args.task) for cell in args.cell]
     else:
         runs = [open_run(path, args.task) for path in args.runs]
     found = compare_all(check(runs, common=args.common), detect=args.detect, seed=args.seed)

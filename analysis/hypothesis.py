@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.cells import find_cells, parse_labels
 from analysis.results import CellResult, Results, TaskScore, load_results
 from harness.data.world import World, WorldConfig
 from harness.data.world.generate import question_pieces
@@ -228,8 +229,11 @@ def measure(results: Results, question: Question) -> Answer:
     Raises HarnessError for cells that are not there or not one a seed, a task that was not judged, two judges, versions
     or sets of questions, a cell that was not trained on pairs, missing files, and whatever the embedding refuses.
     """
-    aligned = _one_a_seed(results, question.experiment, question.cell, "--cell")
-    baseline = _one_a_seed(results, question.experiment, question.baseline, "--baseline")
+    sides = ((question.cell, "--cell"), (question.baseline, "--baseline"))
+    aligned, baseline = (
+        {c.seed: c for c in find_cells(results, question.experiment, labels, option, single=True)}
+        for labels, option in sides
+    )
     task = question.task or _only_task(aligned, baseline)
     points: list[Point] = []
     scores: list[TaskScore] = []
@@ -260,26 +264,6 @@ def measure(results: Results, question: Question) -> Answer:
         scores=scores,
         clustered="clusters of the fact world, within a seed" if clusters else "topics, over all seeds they occur in",
     )
-
-
-def _one_a_seed(results: Results, name: str, wanted: Mapping[str, str], option: str) -> dict[int, CellResult]:
-    if name not in results.experiments:
-        raise HarnessError(f"{results.root}: no experiment {name!r}; it has {', '.join(results.experiments)}")
-    cells = results.experiments[name].cells
-    found = [c for c in cells if wanted.items() <= c.labels.items()]
-    asked = " ".join(f"{axis}={value}" for axis, value in wanted.items())
-    if not found:
-        axes: dict[str, dict[str, None]] = defaultdict(dict)
-        for cell in cells:
-            for axis, value in cell.labels.items():
-                axes[axis][value] = None
-        known = "; ".join(f"{axis}: {', '.join(values)}" for axis, values in axes.items())
-        raise HarnessError(f"experiment {name}: {option} {asked} names no cell; there are {known}")
-    by_seed = {c.seed: c for c in found}
-    if len(by_seed) < len(found):
-        same = ", ".join(sorted({" ".join(f"{a}={v}" for a, v in c.labels.items()) for c in found}))
-        raise HarnessError(f"experiment {name}: {option} {asked} names several cells a seed: {same}")
-    return dict(sorted(by_seed.items()))
 
 
 def _only_task(*sides: dict[int, CellResult]) -> str:
@@ -426,14 +410,6 @@ def summary(question: Question, answer: Answer, fit: Fit) -> dict[str, Any]:
     }
 
 
-def _labels(values: Sequence[str]) -> dict[str, str]:
-    pairs = [value.partition("=") for value in values]
-    for axis, equals, value in pairs:
-        if not axis or not equals:
-            raise HarnessError(f"{axis + equals + value!r}: write LABEL=VALUE")
-    return {axis: value for axis, _, value in pairs}
-
-
 @command
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
@@ -456,8 +432,8 @@ def main(argv: list[str] | None = None) -> None:
         raise HarnessError(f"{args.out}: --out names the CSV file of points; the summary goes beside it as .json")
     question = Question(
         experiment=args.experiment,
-        cell=_labels(args.cell),
-        baseline=_labels(args.baseline),
+        cell=parse_labels(args.cell, "--cell"),
+        baseline=parse_labels(args.baseline, "--baseline"),
         embedding=args.embedding,
         task=args.task,
         text=args.text,

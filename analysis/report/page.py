@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from analysis.cells import find_cells, parse_labels
 from analysis.report.board import Board, boards
 from analysis.report.browse import KEPT, Limits, Packed, Run, pack
 from analysis.results import CellResult, ExperimentResult, Results
@@ -41,21 +42,20 @@ class Chosen:
     """What `--browse` asks for: cells of an experiment with these labels. seed: None for the first one there is."""
 
     experiment: str
-    labels: tuple[tuple[str, str], ...] = ()
+    labels: dict[str, str] = field(default_factory=dict)
     seed: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> Chosen:
         """`EXPERIMENT` or `EXPERIMENT:LABEL=VALUE,…`; the label `seed` is the seed. Raises HarnessError."""
         name, _, rest = text.partition(":")
-        pairs = [part.partition("=") for part in rest.split(",") if part]
-        if not name or any(not axis or not equals for axis, equals, _ in pairs):
+        if not name:
             raise HarnessError(f"--browse {text!r}: write EXPERIMENT or EXPERIMENT:LABEL=VALUE,LABEL=VALUE")
-        seeds = [value for axis, _, value in pairs if axis == "seed"]
-        if any(not seed.isdigit() for seed in seeds):
+        labels = parse_labels(rest, f"--browse {name}:") if rest else {}
+        seed = labels.pop("seed", None)
+        if seed is not None and not seed.isdecimal():
             raise HarnessError(f"--browse {text!r}: a seed is a whole number")
-        labels = tuple((axis, value) for axis, _, value in pairs if axis != "seed")
-        return cls(name, labels, int(seeds[0]) if seeds else None)
+        return cls(name, labels, None if seed is None else int(seed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +89,14 @@ def choose(results: Results, chosen: Sequence[Chosen]) -> list[CellResult]:
 
 
 def _asked(results: Results, one: Chosen) -> list[CellResult]:
-    experiment = results.experiments.get(one.experiment)
-    if experiment is None:
-        known = ", ".join(results.experiments)
-        raise HarnessError(f"--browse: no experiment {one.experiment!r} in {results.root}; it has {known}")
-    cells = [
-        cell
-        for cell in experiment.cells
-        if all(cell.labels.get(axis) == value for axis, value in one.labels) and one.seed in (None, cell.seed)
-    ]
-    if not cells:
-        known = "; ".join(
-            f"{', '.join(f'{k}={v}' for k, v in c.labels.items())}, seed={c.seed}" for c in experiment.cells
-        )
-        raise HarnessError(f"--browse: no such cell in {one.experiment}; it has {known}")
+    cells = find_cells(results, one.experiment, one.labels, "--browse")
+    if one.seed is not None:
+        seeds = sorted({cell.seed for cell in cells})
+        cells = [cell for cell in cells if cell.seed == one.seed]
+        if not cells:
+            raise HarnessError(
+                f"--browse: {one.experiment} has no seed {one.seed}; it has {', '.join(map(str, seeds))}"
+            )
     cells = [cell for cell in cells if cell.scores]
     if not cells:
         raise HarnessError(f"--browse: these cells of {one.experiment} have no scores yet; run the sweep first")

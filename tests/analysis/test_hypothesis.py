@@ -382,7 +382,11 @@ def doubled(store: Path) -> None:
         (not_run, ["--task", "world_factuality"], "no seed has world_factuality scored in both cells"),
         (not_run, [], "both cells have 0 judged tasks; choose with --task: none"),
         (nameless, [], "pairs.jsonl, row 1: its topic has no name"),
-        (doubled, [], "names several cells a seed: method=Mask-DPO, method=Mask-DPO size=all"),
+        (
+            doubled,
+            [],
+            "method=Mask-DPO fits 2 cells of main; there are method=Mask-DPO; method=Mask-DPO,size=all",
+        ),
         (
             lambda s: (s / "stages" / "pair-1" / "pairs.jsonl").unlink(),
             [],
@@ -393,10 +397,14 @@ def doubled(store: Path) -> None:
             [],
             "base-1: no checkpoint of the cell's base model",
         ),
-        (None, ["--cell", "method=DPO"], "--cell method=DPO names no cell; there are method: base, Mask-DPO"),
+        (
+            None,
+            ["--cell", "method=DPO"],
+            "method=DPO fits no cell of main; there are method=base; method=Mask-DPO",
+        ),
         (None, ["--cell", "method=base"], "was not trained on pairs"),
         (None, ["--cell", "method"], "'method': write LABEL=VALUE"),
-        (None, ["--experiment", "other"], "no experiment 'other'; it has main"),
+        (None, ["--experiment", "other"], "no experiment 'other' in "),
         (None, ["--task", "anah"], "no seed has anah scored in both cells"),
         (None, ["--text", "a topic"], "must hold {topic}"),
         (

@@ -163,7 +163,7 @@ def test_any_folder_of_runs_is_named_by_what_tells_them_apart(tmp_path: Path) ->
 
 def test_what_to_browse() -> None:
     assert Chosen.parse("mask") == Chosen("mask")
-    assert Chosen.parse("mask:setting=w/ mask,seed=2") == Chosen("mask", (("setting", "w/ mask"),), 2)
+    assert Chosen.parse("mask:setting=w/ mask,seed=2") == Chosen("mask", {"setting": "w/ mask"}, 2)
 
 
 def store(root: Path) -> Path:
@@ -257,8 +257,12 @@ def test_nothing_to_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_cells_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = str(store(tmp_path / "store"))
     assert "it has methods, table02" in refused(capsys, tmp_path, "--results", root, "--browse", "nope")
-    assert "method=tuned, seed=1" in refused(capsys, tmp_path, "--results", root, "--browse", "table02:method=x")
-    assert "write EXPERIMENT" in refused(capsys, tmp_path, "--results", root, "--browse", "table02:method")
+    assert "fits no cell of table02; there are method=base; method=tu" in refused(
+        capsys, tmp_path, "--results", root, "--browse", "table02:method=x"
+    )
+    assert "write LABEL=VALUE" in refused(capsys, tmp_path, "--results", root, "--browse", "table02:method")
+    assert "write EXPERIMENT" in refused(capsys, tmp_path, "--results", root, "--browse", ":method=base")
+    assert "no seed 7; it has 0, 1" in refused(capsys, tmp_path, "--results", root, "--browse", "table02:seed=7")
     assert "whole number" in refused(capsys, tmp_path, "--results", root, "--browse", "table02:seed=x")
 
 
