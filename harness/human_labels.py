@@ -149,7 +149,7 @@ def load_anah(source: str | Path | None = None) -> HumanLabels:
     that has no document or another language, and when no annotation in the source can be used.
     """
     given = source or os.environ.get("HARNESS_ANAH_DATA")
-    path = Path(given) if given else anah._hub_folder()
+    path = Path(given) if given else anah.hub_folder()
     files = sorted(p for p in path.rglob("*") if p.name.endswith((".jsonl", ".jsonl.gz"))) if path.is_dir() else [path]
     rows: list[LabelledClaim] = []
     malformed: list[Malformed] = []

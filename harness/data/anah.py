@@ -47,7 +47,7 @@ def load(source: str | Path | None = None) -> list[Question]:
     the hub cannot be reached.
     """
     source = source or os.environ.get("HARNESS_ANAH_DATA")
-    folder = Path(source) if source else _hub_folder()
+    folder = Path(source) if source else hub_folder()
     if folder.is_dir():
         paths = sorted(p for p in folder.rglob("*") if p.name.endswith((".jsonl", ".jsonl.gz")))
         if not paths:
@@ -71,7 +71,8 @@ def load_mini(part: str = "test") -> list[Question]:
     ]
 
 
-def _hub_folder() -> Path:
+def hub_folder() -> Path:
+    """ANAH's JSONL files as the hub client keeps them. Raises HarnessError when they cannot be had."""
     from huggingface_hub import snapshot_download
 
     try:
