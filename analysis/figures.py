@@ -515,7 +515,7 @@ def _summary(file: Path) -> dict[str, Any]:
 
 
 def coverage(inputs: Inputs) -> Drawn:
-    """Gain over the untrained model against clusters covered and against questions a cluster (experiments of that kind)."""
+    """Gain over the untrained model against clusters covered and questions a cluster (experiments of that kind)."""
     kind = [t for t in inputs.tables if any(e.table.get("kind") == "coverage" for e in t.experiments)]
     tables = [t for t in kind if not t.columns or has_run(t, main_column(t))]
     if not tables:

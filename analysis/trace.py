@@ -62,7 +62,9 @@ def _lines(results: Results, table: Table, row: Row, column: Column) -> list[str
         lines += ["", f"manifest of the sweep: {manifest}"]
         data = json.loads(manifest.read_text(encoding="utf-8"))
         lines += [
-            f"  {key}: {json.dumps(data[key])}" for key in ("commit", "command", "python", "packages") if key in data
+            f"  {key}: {json.dumps(data[key])}"
+            for key in ("date", "commit", "uncommitted_changes", "command", "python", "packages")
+            if key in data
         ]
     return lines
 
@@ -92,4 +94,7 @@ def _stage(results: Results, name: str, again: bool) -> list[str]:
     needs = ", ".join(f"{role} {need}" for role, need in record["needs"].items())
     lines = [f"    {name} ({record['kind']}, {record.get('seconds', '?')} s)" + (f" needs {needs}" if needs else "")]
     lines += [f"      settings {json.dumps(record.get('settings'), ensure_ascii=False)}"]
+    if "commit" in record:
+        changed = ", with uncommitted changes" if record.get("uncommitted_changes") else ""
+        lines += [f"      made {record.get('date')} at commit {record['commit']}{changed}"]
     return lines + [f"      $ {line}" for line in record.get("commands", [])]

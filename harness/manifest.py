@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -29,6 +30,22 @@ def _git(*args: str) -> str | None:
     return answer.stdout.strip() if answer.returncode == 0 else None
 
 
+def provenance() -> dict[str, Any]:
+    """date (UTC, ISO 8601), commit and uncommitted_changes of the running code; the last two None outside of git."""
+    changed = _git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": None if changed is None else bool(changed),
+    }
+
+
+def _command() -> str:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)  # there after python -m
+    name = [Path(sys.argv[0]).name] if spec is None else ["-m", spec.name.removesuffix(".__main__")]
+    return shlex.join(["python", *name, *sys.argv[1:]])
+
+
 def manifest(*, inputs: Iterable[str | Path] = (), command: str | None = None, **settings: Any) -> dict[str, Any]:
     """Commit, versions, machine, command line, checksums of `inputs` (by file name), and other `settings`."""
     packages: dict[str, str] = {}
@@ -37,12 +54,9 @@ def manifest(*, inputs: Iterable[str | Path] = (), command: str | None = None, *
             packages[name] = version(name)
         except PackageNotFoundError:
             continue
-    changed = _git("status", "--porcelain", "--untracked-files=no")
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": None if changed is None else bool(changed),
-        "command": command or " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        **provenance(),
+        "command": command or _command(),
         "python": platform.python_version(),
         "packages": packages,
         "cpu_count": os.cpu_count(),

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.manifest import provenance
 from training.sweep.plan import Plan, Stage
 
 BEAT = 5.0  # seconds between signs of life
@@ -154,7 +155,8 @@ class Store:
         folder = self.folder(stage.id)
         data = {"kind": stage.kind, "settings": stage.settings, "needs": stage.needs, "seconds": round(seconds, 2)}
         partial = folder / "stage.json.part"
-        partial.write_text(json.dumps(data | {"commands": commands}, indent=2) + "\n", encoding="utf-8")
+        data |= {"commands": commands, **provenance()}
+        partial.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
         partial.replace(folder / "stage.json")
         self._deaths(stage.id).unlink(missing_ok=True)
 
