@@ -16,7 +16,8 @@ def check_model_folder(name: str | None) -> str:
         if not any((path / file).is_file() for file in ("config.json", "adapter_config.json")):
             raise HarnessError(f"{path}: not a checkpoint folder (no config.json); give one saved by transformers")
         return str(path)
-    looks_like_path = path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
+    organisation, slash, rest = name.partition("/")
+    looks_like_path = path.is_absolute() or not slash or "/" in rest or Path(organisation).expanduser().is_dir()
     if path.exists() or looks_like_path:
         raise HarnessError(f"{name}: no such checkpoint folder")
     return name

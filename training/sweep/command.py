@@ -16,7 +16,7 @@ from statistics import mean
 from harness.errors import HarnessError, command
 from harness.jsonl import open_text
 from harness.manifest import manifest, write_manifest
-from training.sweep.executor import run_workers
+from training.sweep.executor import check_executor, run_workers
 from training.sweep.experiment import STAGES, Cell, Experiment, load_experiment
 from training.sweep.plan import Plan, Stage, ancestors, make_plan
 from training.sweep.store import Store
@@ -161,6 +161,13 @@ def main(argv: list[str] | None = None) -> None:
     if workers < 1:
         raise HarnessError(f"--workers {workers}: at least one is needed")
     options = dict(option.partition("=")[::2] for option in args.slurm)
+    if args.action == "run":
+        if not args.dry_run:
+            check_executor(args.executor, options)
+        if not all(map(store.done, plan.stages)):
+            from training.sweep.stages import check_stages  # the heavy imports
+
+            check_stages(plan, store)
     if args.action == "status":
         print(status(experiments, plan, store))
     elif args.dry_run:

@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -37,6 +38,8 @@ FAREWELL = 60.0  # seconds workers have to end once nothing is left to do
 MINUTES = 24 * 60  # time limit of a Slurm job that names none
 FOREVER = 10_000_000  # minutes and requeues that submitit is not to count
 ONE_TASK = ("nodes", "ntasks", "ntasks_per_node", "array")  # a worker is one process; more of them is `workers`
+
+OURS = ("chdir", "error", "no_requeue", "open_mode", "output", "signal", "wrap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +95,6 @@ class _Local:
     """Processes on this machine, each with a share of its GPUs."""
 
     def __init__(self, worker: Worker, workers: int, options: Mapping[str, str], folder: Path) -> None:
-        if options:
-            raise HarnessError(f"options {', '.join(options)}: those are Slurm's; use the executor slurm")
         self.worker = worker
         self.devices = _deal_devices(workers)
         self.executor = submitit.AutoExecutor(folder=folder, cluster="local")
@@ -140,11 +141,6 @@ class _Slurm:
     """Slurm jobs of one task each."""
 
     def __init__(self, worker: Worker, workers: int, options: Mapping[str, str], folder: Path) -> None:
-        for program in ("sbatch", "srun", "squeue", "scancel"):
-            if shutil.which(program) is None:
-                raise HarnessError(
-                    f"executor slurm: no {program} here; run this where jobs are submitted, or use local"
-                )
         self.worker = worker
         self.executor = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_max_num_timeout=FOREVER)
         self.executor.update_parameters(name="sweep", **slurm_parameters(options))
@@ -188,16 +184,35 @@ def _scancel(jobs: list[submitit.Job[None]], *arguments: str) -> None:
         subprocess.run(["scancel", "--quiet", *arguments, *(job.job_id for job in jobs)], capture_output=True)
 
 
+def check_executor(executor: str, options: Mapping[str, str]) -> None:
+    """Raise HarnessError when the executor cannot be used here, or not with these options."""
+    if executor == "local":
+        if options:
+            raise HarnessError(f"options {', '.join(options)}: those are Slurm's; use the executor slurm")
+        return
+    slurm_parameters(options)
+    for program in ("sbatch", "srun", "squeue", "scancel"):
+        if shutil.which(program) is None:
+            raise HarnessError(f"executor slurm: no {program} here; run this where jobs are submitted, or use local")
+
+
 def slurm_parameters(options: Mapping[str, str]) -> dict[str, Any]:
     """Parameters of submitit for options of sbatch: time (minutes; a day if not given), setup (a shell line to run
     before the worker), and any long option by its name, with _ or -, the value empty where it takes none.
 
-    Raises HarnessError for a time that is no whole number of minutes, and for options that start several tasks.
+    Raises HarnessError for a time that is no whole number of minutes, for what is no name of an option, and for options
+    that start several tasks or that workers need as they are.
     """
     rest = {key.replace("-", "_"): value for key, value in options.items()}
-    for key in ONE_TASK:
-        if key in rest:
-            raise HarnessError(f"option {key}={rest[key]}: a worker is one task; ask for more workers")
+    for key, value in rest.items():
+        if not re.fullmatch("[a-z][a-z0-9_]*", key):
+            raise HarnessError(f"option {key}={value}: give KEY=VALUE, KEY a long option of sbatch")
+        if key in ONE_TASK:
+            raise HarnessError(f"option {key}={value}: a worker is one task; ask for more workers")
+        if key in OURS:
+            raise HarnessError(
+                f"option {key}={value}: workers are started, watched and queued again by it; leave it out"
+            )
     minutes = rest.pop("time", str(MINUTES))
     if not minutes.isdecimal() or int(minutes) < 1:
         raise HarnessError(f"option time={minutes}: give whole minutes")
@@ -230,6 +245,7 @@ def run_workers(
     from training.sweep.plan import Plan
     from training.sweep.store import Store
 
+    check_executor(executor, options)
     store, plan = Store(store_root), Plan.from_json(plan_file.read_text(encoding="utf-8"))
     left = [stage for stage in plan.stages if not store.done(stage)]
     workers = min(workers, len(left))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -14,9 +15,10 @@ import yaml
 
 from harness.data.world.generate import BaseConfig, WorldConfig
 from harness.errors import HarnessError
+from harness.lm_eval_plugin.discovery import tasks_folder
 from harness.manifest import sha256
 from training.folders import check_model_folder
-from training.sweep.experiment import Cell, Experiment
+from training.sweep.experiment import Cell, Experiment, hidden_model
 
 FORMAT = 1  # of what stages write; raising it makes every stage run again
 SEED_GAP = 1000  # sample k of a stage has seed + k
@@ -88,8 +90,10 @@ class _Builder:
         score = {"engine": "hf", "batch_size": 128, "chat_template": True} | s.get("score", {})
         if not score.get("tasks"):
             raise HarnessError(f"{where}: score names no tasks")
-        if "judge" in s:
-            score["judge"] = s["judge"]
+        if "judge" not in score:
+            score |= {key: s[key] for key in ("judge", "judge_args") if s.get(key)}
+        if base.startswith("model:") and _draws(score):
+            score["seed"] = cell.seed  # the same untrained model under every seed: without it, the same draws
         roles["score"] = self.stage("score", score, **_model(model), **_world(base))
         if model != base:
             test = {"tasks": score["tasks"], "metadata": score.get("metadata", {}), **_world(base)}
@@ -100,11 +104,8 @@ class _Builder:
     def model(self, name: Any, s: dict[str, Any], seed: int, where: str) -> str:
         """Id of a base stage, or `model:` and the name or folder of an existing model."""
         if name == "world" or isinstance(name, dict):
-            try:
-                world = WorldConfig.from_dict({**s.get("world", {}), "seed": seed})
-                base = BaseConfig(**{**s.get("base", {}), **(name if isinstance(name, dict) else {})})
-            except TypeError as error:
-                raise HarnessError(f"{where}, model: {error}") from error
+            world = WorldConfig.from_dict({**s.get("world", {}), "seed": seed})
+            base = BaseConfig(**{**s.get("base", {}), **(name if isinstance(name, dict) else {})})
             return self.stage("base", {"world": asdict(world), "base": asdict(base)})
         try:
             return f"model:{check_model_folder(name)}"
@@ -163,10 +164,10 @@ class _Builder:
         needs = {"questions": questions, **_world(base)}
         if source := settings.get("relative_to"):
             needs["targets"] = self.questions(source, base, where)
-        embedding = str(settings.get("embedding", ""))
-        if embedding.startswith("hidden:"):  # hidden:policy@LAYER, or another model as `sample` names it
-            name, _, layer = embedding.removeprefix("hidden:").partition("@")
-            model = base if name == "policy" else self.model(yaml.safe_load(name), s, seed, where)
+        embedding = settings.get("embedding", "")
+        if embedding.startswith("hidden:"):
+            name, layer = hidden_model(embedding)
+            model = base if name == "policy" else self.model(name, s, seed, where)
             settings["embedding"] = f"hidden:@{layer}" if layer else "hidden:"
             needs |= _model(model)
         return self.stage("select", settings, **needs)
@@ -175,8 +176,10 @@ class _Builder:
         path = Path(step["recipe"])
         try:
             recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise HarnessError(f"{where}: recipe {path} cannot be read: {error}") from error
+        if not isinstance(recipe, dict):
+            raise HarnessError(f"{where}: recipe {path} is no mapping of settings")
         for place in ("model_name_or_path", "pairs", "output_dir", "sepo_oracle"):
             recipe.pop(place, None)  # the sweep's to say
         arguments = {**recipe, **step.get("arguments", {}), "seed": seed}
@@ -192,6 +195,19 @@ def _model(name: str) -> dict[str, str]:
 
 def _world(base: str) -> dict[str, str]:
     return {"base": base} if base.startswith("base-") else {}
+
+
+def _draws(score: Mapping[str, Any]) -> bool:
+    """Whether scoring samples, as gen_kwargs and this project's task files say."""
+    if any(score.get("gen_kwargs", {}).get(key) for key in ("do_sample", "temperature")):
+        return True
+    files = [file for task in score["tasks"] for file in task_files(task)]
+    return any("do_sample: true" in file.read_text(encoding="utf-8") for file in files)
+
+
+def task_files(task: str) -> list[Path]:
+    """The file of a task of this project; none of another."""
+    return [*tasks_folder().glob(f"*/{glob.escape(task)}.yaml")]
 
 
 def make_plan(experiments: Iterable[Experiment]) -> Plan:

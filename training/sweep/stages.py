@@ -7,12 +7,15 @@ process of their own where the experiment names a launcher for them.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import random
+import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,9 +39,11 @@ from training import mask_dpo, preferences, sft
 from training.pairs import write_pairs
 from training.preferences import Pairing, PairRules, load_questions
 from training.sweep.executor import tie_to_parent
-from training.sweep.plan import Stage, relative
+from training.sweep.plan import Plan, Stage, ancestors, relative, task_files
 from training.sweep.store import Store
 
+NO_TOPIC = re.compile(r"document-[0-9a-f]{12}")  # what `harness.data.anah` calls a topic without a name
+TRAINERS = {"mask_dpo": mask_dpo, "sft": sft}
 QUESTIONS, SAMPLES, ANNOTATIONS, PAIRS = "questions.jsonl", "samples.jsonl", "annotations.jsonl", "pairs.jsonl"
 
 
@@ -112,6 +117,18 @@ def _our_tasks(metadata: dict[str, Any]) -> Any:
     return TaskManager(include_path=str(tasks_folder()), include_defaults=False, metadata=metadata)
 
 
+def find_tasks(tasks: Sequence[str], metadata: dict[str, Any]) -> Any:
+    """A TaskManager that knows the tasks. Raises HarnessError naming those that lm_eval does not know."""
+    from lm_eval.tasks import TaskManager
+
+    manager = _our_tasks(metadata)
+    if not {*tasks} <= {*manager.all_subtasks}:
+        manager = TaskManager(metadata=metadata)
+    if unknown := [task for task in tasks if not manager.match_tasks([task])]:
+        raise HarnessError(f"lm_eval knows no task {', '.join(unknown)}")
+    return manager
+
+
 def refuse_test_topics(pairs: Path, test: Mapping[str, Any], store: Store) -> None:
     """Raise HarnessError when pairs are about topics of the test questions. test: tasks, metadata, base.
 
@@ -152,20 +169,54 @@ def _annotate(stage: Stage, inputs: Mapping[str, str], folder: Path) -> Command:
 
 
 def _train(stage: Stage, inputs: Mapping[str, str], folder: Path) -> Command:
-    trainer = {"mask_dpo": mask_dpo, "sft": sft}[stage.settings["trainer"]]
-    arguments = dict(stage.settings["arguments"])
-    arguments |= {"model_name_or_path": inputs["model"], "pairs": f"{inputs['pair']}/{PAIRS}"}
-    arguments |= {"output_dir": str(folder)}
-    if "oracle" in inputs:
-        arguments["sepo_oracle"] = inputs["oracle"]
+    trainer = TRAINERS[stage.settings["trainer"]]
     recipe = folder / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(arguments, sort_keys=True), encoding="utf-8")
+    recipe.write_text(yaml.safe_dump(_arguments(stage, inputs, folder), sort_keys=True), encoding="utf-8")
     argv = ["--config", str(recipe)]
 
     def inside() -> None:
         trainer.train(*trainer.parse([*argv, "--disable_tqdm", "true"]))
 
     return f"training.{stage.settings['trainer']}", argv, inside
+
+
+def _arguments(stage: Stage, inputs: Mapping[str, str], folder: Path) -> dict[str, Any]:
+    arguments = {**stage.settings["arguments"], "model_name_or_path": inputs["model"], "output_dir": str(folder)}
+    arguments["pairs"] = f"{inputs['pair']}/{PAIRS}"
+    if "oracle" in inputs:
+        arguments["sepo_oracle"] = inputs["oracle"]
+    return arguments
+
+
+def check_stages(plan: Plan, store: Store) -> None:
+    """Look at what is left to run for what would show only when its turn comes: arguments that a trainer refuses, and
+    tasks that lm_eval does not know. Raises HarnessError with the first cell concerned."""
+    seen: list[Any] = []
+    for cell, roles in plan.cells:
+        for stage in (plan.stages[name] for name in ancestors(plan, roles["score"]) if not store.done(name)):
+            what = stage.settings.get("tasks") or {**stage.settings.get("arguments", {}), "seed": 0}
+            if (stage.kind, what) in seen or stage.kind not in ("train", "score"):
+                continue
+            seen.append((stage.kind, what))
+            try:
+                if stage.kind == "train":
+                    _check_arguments(stage)
+                elif others := [task for task in stage.settings["tasks"] if not task_files(task)]:
+                    find_tasks(others, {})
+            except HarnessError as error:
+                raise HarnessError(f"{cell.name}, {stage.kind}: {error}") from error
+
+
+def _check_arguments(stage: Stage) -> None:
+    said = io.StringIO()
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(said):
+        recipe = Path(folder) / "recipe.yaml"
+        inputs = dict.fromkeys(stage.needs, "not-yet")
+        recipe.write_text(yaml.safe_dump(_arguments(stage, inputs, Path(folder))), encoding="utf-8")
+        try:  # as on a machine without GPUs, where it may be looked at
+            TRAINERS[stage.settings["trainer"]].parse(["--config", str(recipe), "--use_cpu", "true"])
+        except SystemExit as error:  # argparse's way
+            raise HarnessError(said.getvalue().strip().rpartition("error: ")[2]) from error
 
 
 def _score(stage: Stage, inputs: Mapping[str, str], folder: Path) -> Command:
@@ -175,15 +226,19 @@ def _score(stage: Stage, inputs: Mapping[str, str], folder: Path) -> Command:
     if "base" in inputs:
         metadata["world"] = relative(Path(inputs["base"]))
     model = inputs["model"]
-    model_args = {"pretrained": relative(Path(model)) if Path(model).is_dir() else model, **s.get("model_args", {})}
+    model_args = {"pretrained": relative(Path(model)) if Path(model).is_dir() else model}
+    seeds = {"torch_random_seed": s["seed"]} if "seed" in s else {}
+    if seeds and s["engine"] == "vllm":  # which draws by a seed of its own
+        model_args["seed"] = s["seed"]
     arguments = {
         "model": s["engine"],
-        "model_args": model_args,
+        "model_args": model_args | s.get("model_args", {}),
         "tasks": s["tasks"],
         "batch_size": s["batch_size"],
         "apply_chat_template": s["chat_template"],
         "gen_kwargs": s.get("gen_kwargs"),
         "metadata": metadata or None,
+        **seeds,
         **s.get("arguments", {}),
     }
     out = folder / "lm_eval"
@@ -191,6 +246,8 @@ def _score(stage: Stage, inputs: Mapping[str, str], folder: Path) -> Command:
     for key, value in arguments.items():
         if value is True:
             argv.append(f"--{key}")
+        elif key == "torch_random_seed":
+            argv += ["--seed", f"0,1234,{value},1234"]  # the others as lm_eval has them
         elif value not in (None, False):
             plain = key in ("model_args", "gen_kwargs")
             text = ",".join(f"{k}={v}" for k, v in value.items()) if plain else value
@@ -203,14 +260,8 @@ def _evaluate(arguments: dict[str, Any], out: Path) -> None:
     """lm_eval in this process, with its own files as a result."""
     import lm_eval
     from lm_eval.loggers import EvaluationTracker
-    from lm_eval.tasks import TaskManager
 
-    metadata = arguments["metadata"] or {}
-    manager = _our_tasks(metadata)
-    if not {*arguments["tasks"]} <= {*manager.all_subtasks}:
-        manager = TaskManager(metadata=metadata)
-    if unknown := [task for task in arguments["tasks"] if not manager.match_tasks([task])]:
-        raise HarnessError(f"lm_eval knows no task {', '.join(unknown)}")
+    manager = find_tasks(arguments["tasks"], arguments["metadata"] or {})
     tracker = EvaluationTracker(output_path=str(out))
     gen_kwargs = arguments["gen_kwargs"]
     results = lm_eval.simple_evaluate(
@@ -317,8 +368,10 @@ def choose_half(
 ) -> list[Question]:
     """The half of the topics (of: `question`: of the questions) nearer to the targets, or farther, by an embedding.
 
-    settings: embedding (`harness.embeddings` spec; `hidden:@LAYER` is of `model`), keep (near, far; a, b with random),
-    of (topic or question), text (template of what is embedded: {topic}, {question}, {kind} in a world), seed.
+    settings: embedding (`harness.embeddings` spec; `hidden:@LAYER` is of `model`), embedding_args (of that embedding),
+    keep (near, far; a, b with random), of (topic or question), text (template of what is embedded: {topic},
+    {question}, {document}, {kind} in a world), seed. Raises HarnessError for a text that cannot be filled in, as with
+    the topic of ANAH-v2's rows, which have none.
     """
     from harness.embeddings import embed_groups, open_embedding
     from harness.neighbours import centred, halves, random_halves
@@ -335,14 +388,23 @@ def choose_half(
         kinds = {topic.name: topic.kind for topic in world.topics} if world else {}
 
         def text(q: Question) -> str:
-            kind = {"kind": with_article(kinds[q.topic])} if q.topic in kinds else {}
+            known = {"question": q.question, "document": q.document}
+            if not NO_TOPIC.fullmatch(q.topic):
+                known["topic"] = q.topic
+            if q.topic in kinds:
+                known["kind"] = with_article(kinds[q.topic])
             try:
-                return template.format(topic=q.topic, question=q.question, **kind)
-            except (KeyError, IndexError, ValueError) as error:
+                return template.format_map(known)
+            except KeyError as error:
+                raise HarnessError(
+                    f"select: text {template!r}: the question {q.question!r} has no {error.args[0]}; "
+                    f"it has {', '.join(known)} (say {{document:.200}}, the first 200 characters)"
+                ) from error
+            except (IndexError, AttributeError, ValueError) as error:
                 raise HarnessError(f"select: text {template!r} cannot be filled in ({error})") from error
 
         texts = ([*{getattr(q, of): text(q) for q in part}.values()] for part in (questions, targets))
-        train, test = embed_groups(open_embedding(spec), *texts)
+        train, test = embed_groups(open_embedding(spec, **settings.get("embedding_args", {})), *texts)
         half = halves(*centred(train, test), keep=settings["keep"], seed=settings["seed"])
     kept = {names[i] for i in half}
     return [q for q in questions if getattr(q, of) in kept]

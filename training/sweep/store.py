@@ -36,6 +36,9 @@ class Store:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
+        for place in (self.root, *self.root.parents):
+            if place.exists() and not place.is_dir():
+                raise HarnessError(f"{place}: is a file; a store is a folder, name another with --store")
 
     def folder(self, stage: str) -> Path:
         """Outputs of a stage."""
@@ -53,7 +56,10 @@ class Store:
         """What a finished stage was: kind, settings, needs, seconds."""
         path = self.folder(stage) / "stage.json"
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(record, dict) or not {"kind", "settings", "needs", "seconds"} <= record.keys():
+                raise ValueError("kind, settings, needs and seconds are not all there")
+            return record
         except (OSError, ValueError) as error:
             raise HarnessError(f"{path}: unreadable ({error}); remove its folder and run the sweep again") from error
 

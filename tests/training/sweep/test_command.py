@@ -12,6 +12,7 @@ import doze
 import experiments
 import pytest
 
+from harness.errors import HarnessError
 from training.sweep.command import estimate, main, status, write_experiments
 from training.sweep.experiment import load_experiment
 from training.sweep.plan import make_plan
@@ -106,12 +107,42 @@ def test_analysis_is_told_what_the_cells_are(planned):
         (["run", "EXPERIMENT", "--workers", "0"], "--workers 0"),
         (["run", "EXPERIMENT", "EXPERIMENT"], "two experiments have the same name"),
         (["run", "EXPERIMENT", "--seeds", "1", "1"], "seeds is a list"),
+        (["run", "EXPERIMENT", "--slurm", "partition=gpu"], "options partition: those are Slurm's"),
+        (["run", "EXPERIMENT", "--executor", "slurm", "--slurm", "=x"], "option =x: give KEY=VALUE"),
     ],
 )
 def test_bad_command_lines(tmp_path, capsys, arguments, message):
     path = str(experiments.experiment(tmp_path))
     assert main([path if a == "EXPERIMENT" else a for a in arguments] + ["--store", str(tmp_path / "store")]) == 2
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("action", [["run"], ["run", "--dry-run"], ["status"]])
+def test_a_store_that_is_a_file(tmp_path, capsys, action):
+    path = experiments.experiment(tmp_path)
+    for store in (path, path / "below"):
+        assert main([*action, str(path), "--store", str(store)]) == 2
+        assert f"{path}: is a file" in capsys.readouterr().err
+
+
+def test_a_record_that_is_none_is_named(planned):
+    found, plan, store = planned
+    finish(store, plan, "base")
+    record = next(store.root.glob("stages/base-*/stage.json"))
+    record.write_text('{"settings": {}, "needs": {}, "seconds": 1}', encoding="utf-8")
+    with pytest.raises(HarnessError, match=f"{record}: unreadable .*kind"):
+        estimate(found, plan, store, workers=1)
+
+
+def test_a_reader_that_leaves_early_ends_the_output_quietly(tmp_path):
+    path = experiments.experiment(tmp_path)
+    read, write = os.pipe()
+    os.close(read)
+    line = [sys.executable, "-m", "training.sweep", "status", str(path), "--store", str(tmp_path / "store")]
+    ended = subprocess.run(line, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert ended.returncode == 1 and not ended.stderr
 
 
 def test_a_missing_checkpoint_stops_the_run_but_not_the_plan(tmp_path, capsys):

@@ -135,7 +135,20 @@ def test_slurm_options():
     assert slurm_parameters({"setup": "module load cuda"})["slurm_setup"] == ["module load cuda"]
 
 
-@pytest.mark.parametrize("options", [{"time": "1:00:00"}, {"time": "0"}, {"nodes": "2"}, {"ntasks-per-node": "8"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"time": "1:00:00"},
+        {"time": "0"},
+        {"nodes": "2"},
+        {"ntasks-per-node": "8"},
+        {"": "x"},
+        {"-p": "gpu"},
+        {"no-requeue": ""},
+        {"output": "log"},
+        {"signal": "USR1"},
+    ],
+)
 def test_slurm_options_that_cannot_work(options):
     with pytest.raises(HarnessError, match=f"option {next(iter(options)).replace('-', '_')}="):
         slurm_parameters(options)

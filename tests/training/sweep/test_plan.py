@@ -5,6 +5,7 @@ from pathlib import Path
 
 import experiments
 import pytest
+import yaml
 
 from harness.errors import HarnessError
 from training.sweep.experiment import load_experiment
@@ -105,15 +106,104 @@ def test_what_is_missing_is_listed_once_with_the_first_cell(tmp_path):
     ("changes", "message"),
     [
         ({"defaults": {k: v for k, v in experiments.TINY.items() if k != "judge"}}, "training needs judge"),
-        ({"defaults": defaults(score={})}, "score names no tasks"),
+        ({"defaults": defaults(score={})}, "tiny.yaml.*score names no tasks"),
+        ({"defaults": defaults(score={"tasks": []})}, "tiny.yaml.*score, tasks"),
         ({"defaults": defaults(world={"cluster": 3})}, "unknown key 'cluster'"),
         ({"defaults": defaults(base={"stepz": 3})}, "unknown key 'stepz'"),
         ({"grid": {"setting": {"a": {"train": [{"recipe": "no/such.yaml"}]}}}}, "recipe no/such.yaml cannot be read"),
+        ({"grid": {"setting": {"a": {"train": [{"recipe": "LIST"}]}}}}, "recipe .*list.yaml is no mapping"),
     ],
 )
 def test_settings_that_cannot_work(tmp_path, changes, message):
+    (tmp_path / "list.yaml").write_text("- beta\n", encoding="utf-8")
+    changes = yaml.safe_load(yaml.safe_dump(changes).replace("LIST", str(tmp_path / "list.yaml")))
     with pytest.raises(HarnessError, match=message):
         plan_of(tmp_path, **changes)
+
+
+def test_a_path_below_a_folder_is_no_hub_name(tmp_path):
+    grid = {"setting": {"a": {"model": "training/nothing", "train": []}, "b": {"model": "hub/name", "train": []}}}
+    assert [*plan_of(tmp_path, grid=grid).missing] == [
+        "missing checkpoint: training/nothing: no such checkpoint folder"
+    ]
+
+
+def scores(plan):
+    return [plan.stages[roles["score"]].settings for _, roles in plan.cells]
+
+
+def test_arguments_of_the_judge_reach_annotation_and_score(tmp_path):
+    plan = plan_of(tmp_path, defaults=defaults(judge="dialogue@hf:x", judge_args={"max_tokens": 64}))
+    assert all(score["judge_args"] == {"max_tokens": 64} for score in scores(plan))
+    (annotate,) = (s.settings for s in plan.stages.values() if s.kind == "annotate")
+    assert annotate == {"judge": "dialogue@hf:x", "judge_args": {"max_tokens": 64}}
+    assert not any("judge_args" in score for score in scores(plan_of(tmp_path)))
+
+
+def test_a_score_can_have_a_judge_of_its_own(tmp_path):
+    own = {**experiments.TINY["score"], "judge": "lexical"}
+    before = plan_of(tmp_path)
+    plan = plan_of(tmp_path, defaults=defaults(score=own, judge_args={}))
+    assert [score["judge"] for score in scores(plan)] == ["lexical"] * 2
+    assert {s.kind for name, s in plan.stages.items() if name not in before.stages} == {"score"}
+
+
+@pytest.mark.parametrize(
+    ("change", "different"),
+    [
+        ({"tasks": ["anah_factuality"]}, 1),
+        ({"tasks": ["gsm8k"]}, 1),
+        ({"tasks": ["anah_factuality", "anah_factuality_sampled"]}, 3),
+        ({"tasks": ["anah_factuality_best_of_n"]}, 3),
+        ({"tasks": ["gsm8k"], "gen_kwargs": {"do_sample": True}}, 3),
+    ],
+)
+def test_a_hub_model_is_scored_under_every_seed_where_scoring_samples(tmp_path, change, different):
+    grid = {"model": {"base": {"train": []}}}
+    plan = plan_of(tmp_path, defaults=defaults(model="hub/name", score=change), grid=grid, seeds=[0, 1, 2])
+    assert len({roles["score"] for _, roles in plan.cells}) == different
+    assert [score.get("seed") for score in scores(plan)] == ([0, 1, 2] if different > 1 else [None] * 3)
+
+
+def test_the_worlds_bases_are_different_anyway_and_keep_their_ids(tmp_path):
+    plan = plan_of(tmp_path, defaults=defaults(score={"tasks": ["world_factuality_sampled"]}), seeds=[0, 1])
+    assert len({roles["score"] for _, roles in plan.cells}) == 4 and not any("seed" in score for score in scores(plan))
+
+
+def test_factscore_is_added_as_the_readme_says(tmp_path):
+    readme = (EXPERIMENTS / "README.md").read_text(encoding="utf-8")
+    text = readme.split("```yaml\n")[1].split("```")[0]
+    main = load_experiment(EXPERIMENTS / "llama31-8b" / "table01_main.yaml")
+    (tmp_path / "table01_main_factscore.yaml").write_text(
+        text.replace("extends: ", f"extends: {main.path.parent.resolve()}/"), encoding="utf-8"
+    )
+    more = load_experiment(tmp_path / "table01_main_factscore.yaml")
+    assert more.table["columns"] == {"bio_factscore_score": "factscore_bio", "anah_factscore_score": "anah_factscore"}
+    before, both = make_plan([main]), make_plan([main, more])
+    new = [stage for name, stage in both.stages.items() if name not in before.stages]
+    assert len(new) == 7 and {stage.kind for stage in new} == {"score"}  # two trained by three seeds, and the base
+    assert {stage.settings["judge"].split("@")[0] for stage in new} == {"factscore"}
+    assert all("judge_args" not in stage.settings for stage in new)
+
+
+@pytest.mark.parametrize("model", ["llama31-8b", "internlm2-7b"])
+def test_code_from_the_hub_is_allowed_wherever_internlm2_is_loaded(model):
+    plan = make_plan([load_experiment(file) for file in sorted((EXPERIMENTS / model).glob("[a-z]*.yaml"))])
+    places = {"sample": "engine_args", "score": "model_args", "select": "embedding_args", "train": "arguments"}
+
+    def root(name):
+        while not name.startswith("model:"):
+            name = plan.stages[name].needs["model"]
+        return name
+
+    kinds = set()
+    for stage in plan.stages.values():
+        if stage.kind in places and "internlm" in root(stage.needs.get("model", "model:")):
+            kinds.add(stage.kind)
+            assert stage.settings[places[stage.kind]]["trust_remote_code"] is True, stage
+        if "anah_v2" in stage.settings.get("judge", ""):
+            assert stage.settings["judge_args"] == {"trust_remote_code": True}, stage
+    assert kinds == ({*places} if model == "internlm2-7b" else {"sample", "select"})
 
 
 @pytest.mark.parametrize("model", ["world", "llama31-8b", "internlm2-7b"])

@@ -1,7 +1,9 @@
 """Stages by themselves: which questions are kept, what can be gone on with, and commands as a user would type them."""
 
+import hashlib
 from fractions import Fraction
 
+import experiments
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,8 +12,9 @@ from harness.data.anah import Question
 from harness.data.world import World, WorldConfig
 from harness.errors import HarnessError
 from harness.jsonl import write_jsonl
-from training.sweep.plan import Stage
-from training.sweep.stages import COMMANDS, _amount, choose, choose_half, refuse_test_topics, resumes
+from training.sweep.experiment import load_experiment
+from training.sweep.plan import Stage, make_plan
+from training.sweep.stages import COMMANDS, _amount, check_stages, choose, choose_half, refuse_test_topics, resumes
 from training.sweep.store import Store
 
 WORLD = World(WorldConfig(clusters=8, topics=(4, 1, 2), bio_clusters=1))
@@ -77,6 +80,35 @@ def test_the_near_half_by_the_words_of_a_topic():
         assert topics(choose_half(train, ask("Ambrose Vale"), settings, None)) == wanted
 
 
+def unnamed(name, document):
+    topic = f"document-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return [Question(topic, f"What of it {i}?", document, "en") for i in range(2)]
+
+
+def test_topics_without_names_are_embedded_by_their_documents():
+    train = [
+        q for name in ("Ambrose Hill", "Zyx Qu", "Ambrose Dale", "Wvu Kp") for q in unnamed(name, f"{name} {'x' * 99}")
+    ]
+    settings = {"embedding": "tfidf", "keep": "near", "seed": 0, "text": "{document:.8}"}
+    found = choose_half(train, unnamed("Ambrose Vale", "Ambrose Vale"), settings, None)
+    assert {q.document[:7] for q in found} == {"Ambrose"} and len(found) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [({}, "no topic"), ({"text": "{kind}"}, "no kind"), ({"text": "{0}"}, "filled in")]
+)
+def test_a_text_that_cannot_be_filled_in(text, message):
+    settings = {"embedding": "tfidf", "keep": "near", "seed": 0, **text}
+    with pytest.raises(HarnessError, match=message):
+        choose_half(unnamed("a", "Document a"), unnamed("b", "Document b"), settings, None)
+
+
+def test_arguments_reach_the_embedding():
+    settings = {"embedding": "tfidf", "keep": "near", "seed": 0, "embedding_args": {"dtype": "auto"}}
+    with pytest.raises(HarnessError, match=r"embedding tfidf: .*dtype"):
+        choose_half(QUESTIONS, QUESTIONS, settings, None, WORLD)
+
+
 @pytest.mark.parametrize(
     ("kind", "settings", "wanted"),
     [
@@ -108,9 +140,45 @@ def test_commands_read_as_a_user_would_type_them(tmp_path):
         f"lm_eval run --log_samples --output_path {tmp_path}/lm_eval --model hf --model_args pretrained=M --tasks a,b "
         '--batch_size 8 --apply_chat_template --gen_kwargs temperature=0.5 --metadata {"judge": "lexical"}'
     )
+    assert "--seed 0,1234,7,1234 " in line("score", score | {"seed": 7}, model="M") + " "
+    seeded = line("score", score | {"seed": 7, "engine": "vllm", "judge_args": {"max_tokens": 64}}, model="M")
+    assert "--model_args pretrained=M,seed=7 " in seeded and '"judge_args": {"max_tokens": 64}' in seeded
     train = {"trainer": "sft", "arguments": {"learning_rate": 1e-4}}
     assert line("train", train, model="M", pair="P") == f"training.sft --config {tmp_path}/recipe.yaml"
     assert "pairs: P/pairs.jsonl" in (tmp_path / "recipe.yaml").read_text()
+
+
+def check(folder, **changes):
+    check_stages(make_plan([load_experiment(experiments.experiment(folder, **changes))]), Store(folder / "store"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"lerning_rate": 1e-3}, "lerning_rate"),
+        ({"learning_rate": "fast"}, "argument --learning_rate.*'fast'"),
+        ({"masking": "words"}, "masking"),
+        ({"preference_loss": "robust", "label_smoothing": 0.7}, "label_smoothing 0.7"),
+    ],
+)
+def test_arguments_are_put_before_their_trainer_before_anything_runs(tmp_path, arguments, message):
+    grid = {"setting": {"one": {"train": [{"recipe": experiments.RECIPE, "arguments": arguments}]}}}
+    with pytest.raises(HarnessError, match=f"tiny: one .*train: .*{message}"):
+        check(tmp_path, grid=grid)
+
+
+def test_what_can_run_passes(tmp_path):
+    sepo = {"recipe": "training/recipes/world/sepo.yaml", "oracle": {"recipe": "training/recipes/world/dpo.yaml"}}
+    sft = {"recipe": "training/recipes/world/sft.yaml", "trainer": "sft"}
+    check(tmp_path, grid={"setting": {"one": {"train": [sft, sepo]}}})
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.slow  # looks through lm_eval's 12 000 tasks
+def test_a_task_that_lm_eval_does_not_know(tmp_path):
+    score = {"tasks": ["world_factuality", "gsm8k", "general_ability", "world_factualty"]}
+    with pytest.raises(HarnessError, match=r"tiny: base .*score: lm_eval knows no task world_factualty$"):
+        check(tmp_path, defaults={**experiments.TINY, "score": score})
 
 
 def test_training_on_test_topics_is_refused(tmp_path):
