@@ -194,15 +194,12 @@ class Sample:
     def ci95(self, statistic: Statistic) -> tuple[float, float]:
         """95 % percentile interval, resampling whole topics as `harness.metrics.cluster_bootstrap` does.
 
-        Resamples in which the statistic has no value are left out; (NaN, NaN) when it has none in any.
+        Resamples in which the statistic has no value are left out. (NaN, NaN) where it rests on a single topic, without
+        which it has no value: one topic says nothing of how topics differ.
         """
-        if not self.n:
+        if not self.n or np.isnan(statistic(self.tables.sum(0) - self.tables)).any():
             return NAN, NAN
-        values = statistic(self._resamples)
-        values = values[~np.isnan(values)]
-        if not len(values):
-            return NAN, NAN
-        low, high = np.quantile(values, [0.025, 0.975])
+        low, high = np.nanquantile(statistic(self._resamples), [0.025, 0.975])
         return float(low), float(high)
 
 

@@ -73,11 +73,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Findings in the test set's order; shared_topics as the test set spells them; rows read on both sides."""
+    """Findings in the test set's order; shared_topics as the test set spells them; rows read for training, and how many
+    rows of either side name no topic, so that theirs cannot be compared."""
 
     findings: tuple[Finding, ...]
     shared_topics: tuple[str, ...]
     train_rows: int
+    unnamed_train: int = 0
+    unnamed_test: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
 
     def worst(self) -> list[Finding]:
@@ -118,6 +121,11 @@ def _as_row(row: Mapping[str, Any] | anah.Question, where: str = "") -> Row:
     doc = row.get("doc")
     data: Mapping[str, Any] = {**row, **doc} if isinstance(doc, Mapping) else row
     asked = data.get("selected_questions") or data.get("questions") or data.get("question") or ()
+    for name, value in (("question", asked), ("document", data.get("documents") or data.get("document") or "")):
+        if not isinstance(value, str) and not (
+            isinstance(value, list | tuple) and all(isinstance(v, str | None) for v in value)
+        ):
+            raise HarnessError(f"{where or 'a row'}: {name} must be text or a list of texts, not {str(value)[:60]}")
     questions = [asked] if isinstance(asked, str) else list(asked)
     texts: list[Any] = []
     documents = data.get("documents") or data.get("document") or ""
@@ -264,7 +272,7 @@ def check(
         same[tuple(tokens(f.question))].append(i)
     asked: dict[str, str] = {}
     topics: set[bytes] = set()
-    count = 0
+    count = unnamed = 0
     for row in tqdm(train, unit="row", desc="training rows", disable=not progress):
         count += 1
         for i, share in ngrams.shares((*row.questions, *row.texts)).items():
@@ -276,10 +284,12 @@ def check(
             if embedding:
                 asked.setdefault(question, row.where)
         topics.update(_keys(row))
+        unnamed += not row.topic.strip()
     if embedding and asked:
         _nearest(findings, asked, embedding)
     settings = {"ngram": sizes[0], "ngram_zh": sizes[1], "embedding": embedding}
-    return Report(tuple(findings), tuple(_shared(topics, test)), count, settings)
+    no_topic = sum(not row.topic.strip() for row in test)
+    return Report(tuple(findings), tuple(_shared(topics, test)), count, unnamed, no_topic, settings)
 
 
 def _nearest(findings: Sequence[Finding], asked: Mapping[str, str], spec: str) -> None:
@@ -302,6 +312,7 @@ def table(report: Report, shown: int = SHOWN) -> str:
         f"{sum(f.overlap > 0 for f in report.findings)} with any; {len(report.shared_topics)} shared topics"
         + (": " + "; ".join(report.shared_topics[:shown]) if report.shared_topics else "")
     ]
+    lines += [f"warning: {why}" for why in _unnamed(report)]
     for f in worst:
         near = "" if f.similarity is None else f"  cosine {f.similarity:.3f}"
         lines.append(f"{f.overlap:5.2f}{near}  {f.question[:80]}")
@@ -311,9 +322,15 @@ def table(report: Report, shown: int = SHOWN) -> str:
     return "\n".join(lines)
 
 
+def _unnamed(report: Report) -> list[str]:
+    sides = ("training", report.unnamed_train), ("test", report.unnamed_test)
+    return [f"{n} {side} rows name no topic, so shared topics may be missed" for side, n in sides if n]
+
+
 def exceeds(report: Report, overlap: float | None, similarity: float | None, topics: bool) -> list[str]:
     """Why the command fails: one line each for n-grams and duplicates above `overlap` (a duplicate counts as 1),
-    cosines above `similarity`, and shared topics where those are forbidden."""
+    cosines above `similarity`; and where shared topics are forbidden, for those, for exact duplicates (their topic is
+    the same, whatever it is called), and for rows that name no topic."""
     reasons = []
     if overlap is not None and (n := sum(max(f.overlap, bool(f.duplicate)) > overlap for f in report.findings)):
         reasons.append(f"{n} test questions share more than {overlap:g} of their n-grams with a training row")
@@ -321,6 +338,10 @@ def exceeds(report: Report, overlap: float | None, similarity: float | None, top
         reasons.append(f"{n} test questions are nearer than cosine {similarity:g} to a training question")
     if topics and report.shared_topics:
         reasons.append(f"{len(report.shared_topics)} test topics are in the training set")
+    if topics and (n := sum(bool(f.duplicate) for f in report.findings)):
+        reasons.append(f"{n} test questions are in the training set")
+    if topics:
+        reasons += _unnamed(report)
     return reasons
 
 
@@ -336,11 +357,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--fail-above", type=float, metavar="SHARE", help="exit 1 for n-gram overlap beyond it")
     parser.add_argument("--fail-above-cosine", type=float, metavar="COSINE", help="exit 1 for a similarity beyond it")
     parser.add_argument(
-        "--fail-on-topics", action="store_true", help="exit 1 where a test topic is in the training set"
+        "--fail-on-topics",
+        action="store_true",
+        help="exit 1 where a test topic or question is in the training set, or a row names no topic",
     )
     parser.add_argument("--show", type=int, default=SHOWN, help="questions in the table")
     parser.add_argument("--out", type=Path, help="write all findings as JSON, with their manifest")
     args = parser.parse_args(argv)
+    if args.out and args.out.is_dir():
+        raise HarnessError(f"--out {args.out}: is a folder; name a file")
     if args.fail_above_cosine is not None and not args.embedding:
         raise HarnessError("--fail-above-cosine needs an --embedding")
     test = [row for source in args.test for row in read_rows(source)]

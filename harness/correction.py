@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,12 +35,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import expit, logit
 from scipy.stats import t as student
 
 from harness.agreement import NOTHING, SUPPORTED, WRONG
 from harness.annotation import Annotation, Label, load_annotations
 from harness.errors import HarnessError, command
-from harness.jsonl import read_jsonl
+from harness.jsonl import json_safe, read_jsonl
+from harness.judge_report import label_options
 from harness.manifest import manifest, write_manifest
 from harness.metrics import Counts, cluster_variance, count, factuality, factuality_ci95
 from harness.samples import read_annotations, samples_files
@@ -64,13 +67,14 @@ class Estimate:
 class Card:
     """What a judge's card says. topics: integer array (topics, 6): true positives, false negatives, true negatives,
     false positives, supported and unsupported units without a verdict. nofact: (units in which humans saw no fact but
-    the judge gave a verdict, all units with a verdict)."""
+    the judge gave a verdict, all units with a verdict). judge_args: the judge's options, None where not known."""
 
     judge: str
     dataset: str
     unit: str
     topics: np.ndarray
     nofact: tuple[int, int] = (0, 0)
+    judge_args: Mapping[str, Any] | None = None
 
     @property
     def n(self) -> int:
@@ -118,6 +122,7 @@ def read_card(path: str | Path) -> Card:
                 sum(confusion.get(NOTHING[0], {}).get(v, 0) for v in verdicts),
                 sum(row.get(v, 0) for row in confusion.values() for v in verdicts),
             ),
+            judge_args=None if data.get("judge_args") is None else dict(data["judge_args"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise HarnessError(
@@ -141,6 +146,18 @@ def _clip(value: float, variance: float, degrees: float, level: float) -> Estima
     half = float(student.ppf((1 + level) / 2, degrees)) * math.sqrt(variance) if math.isfinite(variance) else math.inf
     inside = min(max(float(value), 0.0), 1.0)
     return Estimate(inside, max(inside - half, 0.0), min(inside + half, 1.0), clipped=inside != value)
+
+
+def _on_log_odds(value: float, variance: float, degrees: float, n: float, level: float) -> Estimate:
+    """Like `_clip`, with the interval built on the scale of log odds, where the spread of a share found by labels does
+    not shrink with the share itself; cut at 1 on the plain scale, it misses too often. The odds are taken no further
+    out than 1 to n + 1, and an interval around an end of the range reaches that end."""
+    inside = min(max(float(value), 0.0), 1.0)
+    point = min(max(inside, 1 / (n + 2)), (n + 1) / (n + 2))
+    half = float(student.ppf((1 + level) / 2, degrees)) * math.sqrt(variance) / (point * (1 - point))
+    low, high = (float(expit(logit(point) + d)) for d in (-half, half))
+    low, high = (0.0 if inside == 0 else low), (1.0 if inside == 1 else high)
+    return Estimate(inside, min(low, inside), max(high, inside), clipped=inside != value)
 
 
 def rogan_gladen(rows: Sequence[Counts], card: Card, *, level: float = LEVEL) -> Estimate:
@@ -195,11 +212,12 @@ def prediction_powered(topics: Sequence[TopicSums], *, power: float | None = Non
 
     With h = ok - theta * checkable by humans and f the same by the judge, theta solves
     power * mean_rest(f) + mean_labelled(h - power * f) = 0 (PPI++, arXiv 2311.01453, for a ratio). power: trust in the
-    judge, 0 (labels alone) to 1; None takes the value of least variance. Interval: variance over topics (sentences of a
-    topic may be in both parts), Student's t with one degree of freedom less than there are labelled topics; a judge
-    that never erred on the labelled sentences is not taken for perfect (binomial variance of its errors with one right
-    and one wrong added). Raises HarnessError for fewer than two labelled topics and for labels without a checkable
-    sentence.
+    judge, 0 (labels alone) to 1; None takes the value of least variance, or 0 for two labelled topics. Interval, on the
+    scale of log odds: variance over topics (sentences of a topic may be in both parts), Student's t with as many
+    degrees of freedom as there are labelled topics, less one for the mean and one for a power taken from the same
+    labels; a judge that never erred on the labelled sentences is not taken for perfect (binomial variance of its errors
+    with one right and one wrong added). Raises HarnessError for fewer than two labelled topics and for labels without a
+    checkable sentence.
     """
     table = np.array([_SUMS(t) for t in topics], dtype=float).reshape(len(topics), 9)
     labelled, human_ok, human_all, judge_ok, judge_all, disagree, rest, rest_ok, rest_all = table.T
@@ -225,15 +243,19 @@ def prediction_powered(topics: Sequence[TopicSums], *, power: float | None = Non
         of_labelled = (f - labelled * f.sum() / n) / n
         return by_humans, (g - rest * g.sum() / m) / m - of_labelled if m else np.zeros(len(topics))
 
+    degrees = clusters - 1
     if power is None:
         a, b = influences(solve(0.0)[0])
-        power = float(np.clip(-(a * b).sum() / (b**2).sum(), 0.0, 1.0)) if (b**2).sum() > 0 else 0.0
+        power = 0.0
+        if clusters > 2 and (b**2).sum() > 0:
+            power = float(np.clip(-(a * b).sum() / (b**2).sum(), 0.0, 1.0))
+            degrees -= 1
     theta, checkable = solve(power)
     a, b = influences(theta)
     pull = a + power * b
-    variance = (pull**2).sum() * clusters / (clusters - 1)
+    variance = (pull**2).sum() * clusters / degrees
     errors = _smoothed(disagree.sum(), n) * power**2 + _smoothed(human_ok.sum(), human_all.sum()) * (1 - power) ** 2
-    return _clip(theta, float(max(variance / checkable**2, errors)), clusters - 1, level)
+    return _on_log_odds(theta, float(max(variance / checkable**2, errors)), degrees, human_all.sum(), level)
 
 
 def _verdict(label: str) -> tuple[int, int]:
@@ -286,7 +308,7 @@ def read_labels(path: str | Path, annotations: Sequence[Annotation]) -> tuple[di
             for i in by_question.get(str(row["question"]).strip(), ())
             if row.get("response") in (None, annotations[i].response)
             for j, s in enumerate(annotations[i].sentences)
-            if ([s.start, s.end] == list(row["span"]) if row.get("span") else s.text == str(row["sentence"]).strip())
+            if ([s.start, s.end] == row["span"] if row.get("span") else s.text == row["sentence"].strip())
         ]
         place = next((p for p in places if p not in labels), None)
         if place is None:
@@ -319,10 +341,27 @@ def _label_rows(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
                         },
                     )
             continue
-        spanned = isinstance(row.get("response"), str) and isinstance(row.get("span"), list)
-        if not isinstance(row.get("question"), str) or "label" not in row or not (spanned or row.get("sentence")):
+        given, span, judge = row.get("sentence"), row.get("span"), row.get("judge")
+        spanned = isinstance(row.get("response"), str) and isinstance(span, list) and len(span) == 2
+        found_by = spanned if span else isinstance(given, str) and given.strip()
+        if not isinstance(row.get("question"), str) or "label" not in row or not found_by:
             raise HarnessError(f"{where}: needs question, label, and sentence or response with span [start, end]")
+        if not isinstance(judge, str | None):
+            raise HarnessError(f"{where}: judge must be text, not {str(judge)[:60]}")
         yield where, row
+
+
+def run_judge_args(file: Path) -> dict[str, Any] | None:
+    """Options of the judge of a run, from lm_eval's results beside a samples file, or from the settings beside
+    annotations; None where neither says."""
+    lm_eval = re.fullmatch(r"samples_(.+)_(\d{4}-\d\d-\d\dT.+)\.jsonl", file.name)
+    beside = file.with_name(f"results_{lm_eval[2]}.json" if lm_eval else f"{file.name}.settings.json")
+    try:
+        data = json.loads(beside.read_text(encoding="utf-8"))
+        settings = data["configs"][lm_eval[1]]["metadata"] if lm_eval else data
+        return dict(settings.get("judge_args") or {}) if "judge" in settings else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def hidden_range(rows: Sequence[Counts]) -> tuple[float, float]:
@@ -352,13 +391,15 @@ def correct(
     *,
     card: Card | None = None,
     labels: tuple[Mapping[tuple[int, int], str], int] | None = None,
+    judge_args: Mapping[str, Any] | None = None,
     other_judge: bool = False,
 ) -> dict[str, Any]:
     """Raw and corrected factuality of a run as plain data: `raw`, `corrected` (None without card and labels), `method`,
-    `human_labels` (of this run's sentences, and on the card), `notes` (what a reader must know).
+    `human_labels` (of this run's sentences, and on the card), `notes` (what a reader must know). judge_args: options
+    of the run's judge, None where not known.
 
-    Raises HarnessError for a run without sentences or judged by several judges, and for a card of another judge unless
-    `other_judge`.
+    Raises HarnessError for a run without sentences or judged by several judges, and for a card of another judge, or of
+    this one with other options, unless `other_judge`.
     """
     rows = _by_question(annotations)
     judges = sorted({a.judge for a in annotations})
@@ -401,6 +442,13 @@ def correct(
         )
         if card.judge != judges[0]:
             notes.append(f"the card is of another judge, {card.judge}")
+        elif unlike := _unlike(judges[0], card.judge_args, judge_args):
+            if not other_judge and None not in (card.judge_args, judge_args):
+                raise HarnessError(
+                    f"judge {judges[0]}: {unlike}; measure the judge as it ran here with python -m "
+                    "harness.judge_report --judge-args, or say --other-judge"
+                )
+            notes.append(unlike)
         if card.unit != "sentence":
             notes.append(f"the card was measured on {card.unit}s, the run is judged by sentences")
         if card.nofact[0]:
@@ -427,8 +475,23 @@ def correct(
     return data
 
 
+def _unlike(judge: str, card: Mapping[str, Any] | None, run: Mapping[str, Any] | None) -> str:
+    """What tells the judge of the card from the run's: options that can change a label; "" for none."""
+    if card is None or run is None:
+        which = "card" if card is None else "run"
+        return f"the {which} does not say with which options its judge ran, so they may differ between card and run"
+    there, here = label_options(judge, card), label_options(judge, run)
+    if there == here:
+        return ""
+    return f"the card was measured with options {json.dumps(there)}, the run with {json.dumps(here)}"
+
+
 def _shown(e: Mapping[str, float] | None) -> str:
-    return f"{e['value']:.4f} [{e['low']:.4f}, {e['high']:.4f}]" if e else "not known: no human labels"
+    if not e:
+        return "not known: no human labels"
+    if math.isnan(e["value"]):
+        return "no value: nothing checkable"
+    return f"{e['value']:.4f} " + ("[n/a: one topic]" if math.isnan(e["low"]) else f"[{e['low']:.4f}, {e['high']:.4f}]")
 
 
 @command
@@ -440,15 +503,18 @@ def main(argv: list[str] | None = None) -> None:
     source.add_argument("--card", type=Path, help="card.json of the judge")
     source.add_argument("--labels", type=Path, help="JSONL of human labels of some of the run's sentences")
     parser.add_argument("--task", help="of the run, where it holds several")
-    parser.add_argument("--other-judge", action="store_true", help="accept a card of another judge")
+    parser.add_argument("--other-judge", action="store_true", help="accept a card of another judge or options")
     parser.add_argument("--out", type=Path, help="write the result as JSON, with its manifest")
     args = parser.parse_args(argv)
+    if args.out and args.out.is_dir():
+        raise HarnessError(f"--out {args.out}: is a folder; name a file")
     file = _run_file(args.run, args.task)
     annotations = list(read_annotations(file))
     data = correct(
         annotations,
         card=read_card(args.card) if args.card else None,
         labels=read_labels(args.labels, annotations) if args.labels else None,
+        judge_args=run_judge_args(file),
         other_judge=args.other_judge,
     )
     given = data["human_labels"]
@@ -461,7 +527,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.out:
         inputs = [p for p in (file, args.card, args.labels) if p]
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        write_manifest(args.out, {**data, "manifest": manifest(inputs=inputs)})
+        write_manifest(args.out, {**json_safe(data), "manifest": manifest(inputs=inputs)})
 
 
 if __name__ == "__main__":

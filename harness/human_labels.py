@@ -109,12 +109,17 @@ class HumanLabels:
         return replace(self, rows=tuple(r for r in self.rows if r.topic in chosen), caveats=(*self.caveats, note))
 
     def in_language(self, language: str | None) -> HumanLabels:
-        """The rows in one language; all of them for None. Malformed rows stay: they may have none."""
+        """The rows in one language; all of them for None. Malformed rows stay: they may have none. Raises HarnessError
+        for a language that is not supported, and for one without a row."""
         if language is None:
             return self
         if language not in LANGUAGES:
             raise HarnessError(f"language {language!r} is not supported; use one of: {', '.join(LANGUAGES)}")
-        return replace(self, rows=tuple(r for r in self.rows if r.claim.language == language))
+        rows = tuple(r for r in self.rows if r.claim.language == language)
+        if not rows:
+            there = ", ".join(sorted({r.claim.language for r in self.rows}))
+            raise HarnessError(f"{self.name}: no human label in language {language!r}; there are labels in: {there}")
+        return replace(self, rows=rows)
 
 
 def parse_annotation(text: object) -> tuple[Label, tuple[str, ...]]:
@@ -217,7 +222,10 @@ def load_rows(path: str | Path) -> HumanLabels:
             raise HarnessError(f"{where}: question, sentence and document must be text, and not empty")
         if row["language"] not in LANGUAGES:
             raise HarnessError(f"{where}: language is {row['language']!r}; use one of: {', '.join(LANGUAGES)}")
-        label, evidence = row["label"], row.get("evidence") or ()
+        label, evidence = row["label"], row.get("evidence") or []
+        evidence = [evidence] if isinstance(evidence, str) else evidence
+        if not isinstance(evidence, list) or not all(isinstance(e, str) for e in evidence):
+            raise HarnessError(f"{where}: evidence must be text or a list of texts, not {str(row['evidence'])[:60]}")
         if label not in (*TYPES, *FACT_LABELS):
             known = ", ".join((*TYPES, *FACT_LABELS))
             malformed.append(Malformed(where, f"label {label!r} is none of: {known}", sentence))
@@ -229,7 +237,7 @@ def load_rows(path: str | Path) -> HumanLabels:
                 claim=Claim(question, sentence, document, row["language"]),
                 label=label,
                 where=where,
-                evidence=(evidence,) if isinstance(evidence, str) else tuple(map(str, evidence)),
+                evidence=tuple(evidence),
                 groups=groups,
             )
         )
@@ -257,7 +265,7 @@ def load_biographies(
     else IR, and `nofact` where the labellers called it irrelevant or wrote no fact down.
     knowledge: pages to check against (any source of `harness.factscore.knowledge`), of which the `k` passages that bear
     most on a unit are its document. Without it, the facts about the topic that the humans found supported in the
-    OTHER systems' answers. Topics without a document are left out, and counted in the caveats.
+    OTHER systems' answers. The caveats say how many answers are used, and why the rest is not.
     """
     if unit not in ("fact", "sentence"):
         raise HarnessError(f"unit {unit!r} is not known; use fact or sentence")
@@ -267,7 +275,7 @@ def load_biographies(
     systems = {file.stem: load_labelled(file) for file in files}
     rows: list[LabelledClaim] = []
     malformed: list[Malformed] = []
-    without: list[str] = []
+    bare = without = 0
     pages, retriever = (None, None) if knowledge is None else (open_knowledge(knowledge), open_retriever("bm25", k))
     for file in files:
         read = systems[file.stem]
@@ -280,8 +288,11 @@ def load_biographies(
                 documents = _passages(pages, retriever, answer.topic, [text for text, _ in units])
             else:
                 documents = [_supported(others, answer.topic)] * len(units)
-            if units and not documents[0]:
-                without.append(answer.topic)
+            if not units:
+                bare += 1
+                continue
+            if not documents[0]:
+                without += 1
                 continue
             groups = {"answers": file.stem} | {
                 "frequency" if c in FREQUENCIES else "region": c for c in answer.categories
@@ -297,9 +308,11 @@ def load_biographies(
             "other systems' answers on the same topic. A true fact that the other systems did not mention cannot be "
             "confirmed, so sensitivity is a lower bound of what the judge reaches with a full reference."
         )
-    if without:
-        caveats.append(f"Of all answers, {len(without)} are left out for want of anything to check them against.")
-    caveats.append("Labels and any text quoted are FActScore's (Min et al., EMNLP 2023; MIT licence).")
+    total = sum(len(read.rows) for read in systems.values())
+    why = [f"{bare} hold no labelled {unit} (abstentions among them)"] * bool(bare)
+    why += [f"{without} have nothing to be checked against"] * bool(without)
+    caveats.append(f"{total - bare - without} of {total} answers are used" + ": " * bool(why) + ", ".join(why) + ".")
+    caveats.append("The labels, and the texts they are of, are FActScore's (Min et al., EMNLP 2023; MIT licence).")
     name = f"FActScore biographies ({', '.join(systems)})"
     return _usable(HumanLabels(name, unit, tuple(rows), tuple(malformed), tuple(files), tuple(caveats)), folder)
 

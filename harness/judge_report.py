@@ -9,6 +9,8 @@ come: the same command after an interruption asks only for the rest. `--limit-to
 from __future__ import annotations
 
 import argparse
+import importlib
+import inspect
 import json
 import random
 import shlex
@@ -23,7 +25,7 @@ from tqdm import tqdm
 from harness import agreement
 from harness.agreement import HUMAN, JUDGE, SUPPORTED, WRONG, Sample, Statistic, Verdict
 from harness.annotation import Judgement, Label
-from harness.annotators import judge_spec, open_annotator
+from harness.annotators import annotator_names, judge_spec, open_annotator
 from harness.annotators.base import Annotator, Claim, Progress
 from harness.data.biographies import FACT_LABELS, entity_of
 from harness.engines import open_engine
@@ -75,6 +77,17 @@ def open_judge(spec: str, options: Mapping[str, Any] | None = None) -> Annotator
     return FactVerifier(ModelVerifier(open_engine(engine, **options), **own))
 
 
+def label_options(spec: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that can change a label: those of the judge itself that are not at their default. An engine's
+    (concurrency, memory, …) cannot. All options, for a judge that is not known here."""
+    name = spec.partition("@")[0]
+    if name != "factscore" and name not in annotator_names():
+        return dict(options)
+    judge = ModelVerifier if name == "factscore" else importlib.import_module(f"harness.annotators.{name}").ANNOTATOR
+    own = inspect.signature(judge).parameters
+    return {k: v for k, v in options.items() if k in own and k not in ("engine", "window") and v != own[k].default}
+
+
 def judge_labels(labels: HumanLabels, annotator: Annotator, *, progress: bool = True) -> list[Judgement]:
     """A judgement for every row, in order; `annotator.window` rows are judged together."""
     judgements: list[Judgement] = []
@@ -118,8 +131,32 @@ def _topics(sample: Sample) -> list[list[Any]]:
     ]
 
 
-def _groups(verdicts: Sequence[Verdict]) -> dict[str, dict[str, Any]]:
-    """Agreement by language, frequency and every other group that the rows name."""
+def _typed(sample: Sample) -> dict[str, Any]:
+    """Agreement on ANAH's types."""
+    statistics = {
+        "accuracy": agreement.accuracy,
+        "f1_weighted": agreement.f1_weighted,
+        "f1_macro": agreement.f1_macro,
+        "kappa": agreement.kappa,
+    }
+    of_all = {name: _estimate(sample, agreement.of_types(statistic)) for name, statistic in statistics.items()}
+    return of_all | {f"f1_{name}": _estimate(sample, agreement.class_f1(name)) for name in TYPES}
+
+
+def _evidence(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Share of the judge's quoted n-grams that the humans quoted too. n: units in which the judge quoted any."""
+    result = {}
+    for n in agreement.NGRAMS:
+        low, high = agreement.evidence_precision_ci95(verdicts, n)
+        count = sum(v.overlap[agreement.NGRAMS.index(n)][1] > 0 for v in verdicts)
+        value = agreement.evidence_precision(verdicts, n)
+        result[f"precision_{n}gram"] = {"value": value, "low": low, "high": high, "n": count}
+    return result
+
+
+def _groups(verdicts: Sequence[Verdict], typed: bool, quoted: bool) -> dict[str, dict[str, Any]]:
+    """Agreement by language, frequency and every other group that the rows name; typed, quoted: whether the humans gave
+    types and evidence."""
     parts: dict[str, dict[str, list[Verdict]]] = defaultdict(lambda: defaultdict(list))
     for v in verdicts:
         for name, value in v.groups.items():
@@ -136,6 +173,8 @@ def _groups(verdicts: Sequence[Verdict]) -> dict[str, dict[str, Any]]:
             "accuracy": _estimate(sample, agreement.of_binary(agreement.accuracy)),
             "kappa": _estimate(sample, agreement.of_binary(agreement.kappa)),
             **_binary(sample),
+            **({"types": _typed(sample)} if typed else {}),
+            **({"evidence": _evidence(of_value)} if quoted else {}),
         }
 
     return {
@@ -184,6 +223,7 @@ def card(
     `binary`, a judge's `nofact` on a checkable unit is no verdict, like `unparsed`, as in the factuality score.
     """
     verdicts = [agreement.verdict(r, j) for r, j in zip(labels.rows, judgements, strict=True)]
+    quoted = any(row.evidence for row in labels.rows)
     sample = Sample(verdicts)
     table = sample.tables.sum(0).astype(int)
     names = TYPES if labels.typed else (*FACT_LABELS, "nofact")
@@ -201,43 +241,32 @@ def card(
         "binary": _binary(sample),
         "accuracy": _estimate(sample, agreement.of_binary(agreement.accuracy)),
         "kappa": _estimate(sample, agreement.of_binary(agreement.kappa)),
-        "by": _groups(verdicts),
+        "by": _groups(verdicts, labels.typed, quoted),
         "topics": _topics(sample),
         "examples": list(_examples(labels, judgements, examples)),
         "caveats": list(labels.caveats),
     }
     if labels.typed:
-        result["types"] = {
-            name: _estimate(sample, agreement.of_types(statistic))
-            for name, statistic in (
-                ("accuracy", agreement.accuracy),
-                ("f1_weighted", agreement.f1_weighted),
-                ("f1_macro", agreement.f1_macro),
-                ("kappa", agreement.kappa),
-            )
-        } | {f"f1_{name}": _estimate(sample, agreement.class_f1(name)) for name in TYPES}
-    if any(row.evidence for row in labels.rows):
-        result["evidence"] = {}
-        for n in agreement.NGRAMS:
-            low, high = agreement.evidence_precision_ci95(verdicts, n)
-            result["evidence"][f"precision_{n}gram"] = {
-                "value": agreement.evidence_precision(verdicts, n),
-                "low": low,
-                "high": high,
-                "n": sum(v.overlap[agreement.NGRAMS.index(n)][1] > 0 for v in verdicts),
-            }
+        result["types"] = _typed(sample)
+    if quoted:
+        result["evidence"] = _evidence(verdicts)
     return json_safe(result)
 
 
 def _shown(e: dict[str, Any]) -> str:
     if e["value"] is None:
         return "no value"
-    return f"{e['value']:.3f} [{e['low']:.3f}, {e['high']:.3f}]"
+    return f"{e['value']:.3f} " + ("[n/a]" if e["low"] is None else f"[{e['low']:.3f}, {e['high']:.3f}]")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     lines = [" | ".join(map(str, row)) for row in (head, ["---", *["--:"] * (len(head) - 1)], *rows)]
     return ["", *(f"| {line} |" for line in lines), ""]
+
+
+def _typed_and_quoted(part: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Estimates on types and evidence of a card or of one of its groups, by what they are called on the page."""
+    return {f"{kind}: {k}": e for kind in ("types", "evidence") for k, e in part.get(kind, {}).items()}
 
 
 def _quoted(text: str, limit: int = 300) -> str:
@@ -254,7 +283,7 @@ def markdown(data: dict[str, Any]) -> str:
         "",
         f"Measured on {data['dataset']}: {data['n']} {data['unit']}s, {len(data['topics'])} topics, "
         f"{', '.join(data['languages'])}. Malformed human labels, left out: {data['malformed']}. "
-        "Intervals: 95 %, bootstrap over topics.",
+        "Intervals: 95 %, bootstrap over topics; n/a where a value rests on a single topic.",
         "",
         *(f"- {caveat}" for caveat in data["caveats"]),
         *_table(
@@ -270,8 +299,7 @@ def markdown(data: dict[str, Any]) -> str:
                     *((k, binary[k]) for k in ("sensitivity", "specificity", "balanced_accuracy")),
                     ("accuracy", data["accuracy"]),
                     ("kappa", data["kappa"]),
-                    *((f"types: {k}", e) for k, e in data.get("types", {}).items()),
-                    *((f"evidence: {k}", e) for k, e in data.get("evidence", {}).items()),
+                    *_typed_and_quoted(data).items(),
                 )
             ],
         ),
@@ -296,7 +324,13 @@ def markdown(data: dict[str, Any]) -> str:
             keys = ("sensitivity", "specificity", "balanced_accuracy", "kappa")
             rows = [[value, p["n"], p["topics"], *(_shown(p[k]) for k in keys)] for value, p in parts.items()]
             lines += [f"## By {name}", *_table(head, rows)]
-    lines += ["## Examples of each kind of error", ""]
+            more = {value: _typed_and_quoted(p) for value, p in parts.items()}
+            columns = next(iter(more.values()))
+            if columns:
+                rows = [[value, *map(_shown, found.values())] for value, found in more.items()]
+                lines += _table([name, *columns], rows)[1:]
+    if data["examples"]:
+        lines += ["## Examples of each kind of error", ""]
     seen: set[tuple[str, str]] = set()
     for e in data["examples"]:
         if (e["human"], e["judge"]) not in seen:
@@ -325,6 +359,16 @@ def write_card(folder: Path, data: dict[str, Any], notes: dict[str, Any]) -> Non
     write_manifest(folder / "manifest.json", notes)
 
 
+def _options(text: str) -> dict[str, Any]:
+    try:
+        options = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise HarnessError(f"--judge-args {text!r}: not JSON ({error})") from error
+    if not isinstance(options, dict):
+        raise HarnessError(f"--judge-args {text!r}: not a JSON object of options")
+    return options
+
+
 def _sources(args: argparse.Namespace) -> Callable[[], HumanLabels]:
     if args.biographies:
         return lambda: load_biographies(args.biographies, args.unit, args.knowledge)
@@ -338,7 +382,7 @@ def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m harness.judge_report", description=__doc__.split("\n")[0])
     parser.add_argument("--judge", help="judge spec; default $HARNESS_JUDGE")
-    parser.add_argument("--judge-args", type=json.loads, default={}, help="JSON object of judge and engine options")
+    parser.add_argument("--judge-args", type=_options, default={}, help="JSON object of judge and engine options")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--anah", nargs="?", const="", help="ANAH topic file or folder; default: the hub")
     source.add_argument("--biographies", type=Path, help="FActScore's folder of labelled answers")
@@ -351,6 +395,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--examples", type=int, default=EXAMPLES, help="examples of each kind of error")
     parser.add_argument("--out", type=Path, required=True, help="folder for card.json, card.md and manifest.json")
     args = parser.parse_args(argv)
+    if any(p.exists() and not p.is_dir() for p in (args.out, *args.out.parents)):
+        raise HarnessError(f"--out {args.out}: a file is in the way; name a folder")
+    if args.examples < 0:
+        raise HarnessError(f"--examples {args.examples}: 0 or more")
     annotator = open_judge(judge_spec(args.judge), args.judge_args)
     annotator.check()
     labels = _sources(args)().in_language(args.language).of_topics(args.limit_topics, args.seed)

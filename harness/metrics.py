@@ -141,13 +141,14 @@ def cluster_bootstrap(
     """Percentile interval of sum(numerators) / sum(denominators), resampling whole clusters (topics).
 
     Questions of one topic share a document and often an error, so they are drawn together. Deterministic for a seed
-    and independent of the order of the rows. Returns (NaN, NaN) when no cluster has a denominator.
+    and independent of the order of the rows. Returns (NaN, NaN) when fewer than two clusters have a denominator: one
+    topic says nothing of how topics differ.
     """
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for cluster, numerator, denominator in zip(clusters, numerators, denominators, strict=True):
         sums[cluster][0] += numerator
         sums[cluster][1] += denominator
-    if not any(d for _, d in sums.values()):
+    if sum(d != 0 for _, d in sums.values()) < 2:
         return NAN, NAN
     table = np.array([sums[c] for c in sorted(sums)])
     ratios: list[np.ndarray] = []

@@ -103,6 +103,18 @@ def test_the_interval_is_the_harness_bootstrap_over_topics() -> None:
     assert Sample(rows[::-1]).ci95(agreement.of_types(agreement.accuracy)) == pytest.approx(expected)
 
 
+def test_what_rests_on_one_topic_has_no_interval() -> None:
+    one = verdicts([("ok", "ok"), ("contradictory", "ok")] * 3, topics=1)
+    assert all(map(math.isnan, Sample(one).ci95(agreement.of_types(agreement.accuracy))))
+    two = [*one, Verdict("other", "contradictory", "contradictory", "en")]
+    assert all(map(math.isnan, Sample(two).ci95(agreement.sensitivity)))  # nothing supported in the other topic
+    assert all(map(math.isnan, Sample(two).ci95(agreement.class_f1("ok"))))
+    low, high = Sample(two).ci95(agreement.specificity)
+    assert (low, high) == (0, 1)
+    apart = [Verdict(f"t{i}", "ok" if i < 2 else "unverifiable", "ok", "en") for i in range(4)]
+    assert Sample(apart).ci95(agreement.balanced_accuracy) == (0.5, 0.5)  # no topic has both, none is alone
+
+
 def test_the_interval_covers_the_true_sensitivity() -> None:
     """Judges of known sensitivity that differs by topic: the interval over topics covers, Wilson's does not."""
     rng = np.random.default_rng(7)

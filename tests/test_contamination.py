@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def write(path: Path, *rows: object) -> str:
 
 
 MESSAGE = [{"role": "assistant", "content": "She was born in Warsaw."}]
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "question": {"topic": "Curie", "question": QUESTION, "document": "Born in Warsaw.", "language": "en"},
     "anah": {
         "name": "Curie",
@@ -152,9 +153,29 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--train", "world:0:train", "--test", "world:0:test", "--fail-on-topics"]) == 0
 
 
+def test_rows_without_a_topic_do_not_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pair = {"prompt": [{"role": "user", "content": "Where was she born?"}], "chosen": MESSAGE, "rejected": MESSAGE}
+    command = ["--train", write(tmp_path / "p.jsonl", pair, pair | {"topic": "Curie"}), "--test", "mini:test"]
+    assert main(command) == 0
+    assert "warning: 1 training rows name no topic" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--fail-on-topics"])
+    assert stop.value.code == 1
+    assert "failed: 1 training rows name no topic" in capsys.readouterr().err
+
+
+def test_an_exact_duplicate_shares_its_topic(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    renamed = KINDS["pair"] | {"topic": "Maria Skłodowska"}
+    sides = write(tmp_path / "train.jsonl", renamed), write(tmp_path / "test.jsonl", KINDS["question"])
+    with pytest.raises(SystemExit):
+        main(["--train", sides[0], "--test", sides[1], "--fail-on-topics"])
+    assert capsys.readouterr().err.splitlines()[-1] == "failed: 1 test questions are in the training set"
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
+        (["--train", "mini:train", "--test", "mini:test", "--out", "."], "--out .: is a folder"),
         (["--train", "absent.jsonl", "--test", "mini:test"], "absent.jsonl: neither a file nor mini:PART"),
         (["--train", "mini:train", "--test", "mini:half"], "split 'half' is not known"),
         (["--train", "mini:train", "--test", "world:train"], "world:SEED_OR_FOLDER:PART"),
@@ -173,6 +194,13 @@ def test_bad_rows_are_named(tmp_path: Path) -> None:
         check(read_rows(write(tmp_path / "bad.jsonl", KINDS["pair"], {"id": 3})), list(read_rows(good)))
     with pytest.raises(HarnessError, match=r"bad\.jsonl, row 1: not a row"):
         list(read_rows(write(tmp_path / "bad.jsonl", {"prompt": [3]})))
+    for bad, message in (
+        ({"question": {"a": 1}}, r"row 1: question must be text or a list of texts, not \{'a': 1\}"),
+        ({"selected_questions": ["Who?", 3]}, "row 1: question must be text"),
+        ({"question": "Who?", "documents": {"a": "b"}}, "row 1: document must be text"),
+    ):
+        with pytest.raises(HarnessError, match=rf"bad\.jsonl, {message}"):
+            list(read_rows(write(tmp_path / "bad.jsonl", bad)))
     with pytest.raises(HarnessError, match="holds no question"):
         check(read_rows(good), list(read_rows(write(tmp_path / "d.jsonl", {"topic": "a", "document": "d"}))))
 

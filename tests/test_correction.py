@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import expit, logit
 
 from harness.annotation import Annotation, Judgement, Label, Sentence, dump_annotations
 from harness.correction import (
@@ -21,6 +23,7 @@ from harness.correction import (
     read_card,
     read_labels,
     rogan_gladen,
+    run_judge_args,
     topic_sums,
 )
 from harness.errors import HarnessError
@@ -31,17 +34,18 @@ TRUTH, SENSITIVITY, SPECIFICITY = 0.55, 0.9, 0.75
 SILENT = 0.03, 0.12  # share of supported and of unsupported sentences on which the judge gives no verdict
 
 
-def simulate(rng: np.random.Generator, topics: int, exact: float | None = None) -> np.ndarray:
+def simulate(
+    rng: np.random.Generator, topics: int, exact: tuple[float, float] | None = None, truth: float = TRUTH
+) -> np.ndarray:
     """A run's sentences: (topic, human ok, judge ok, judge has a verdict) a row.
 
     Topics differ in how true the answers are and in how well the judge does; the means are the constants above. exact:
     sensitivity and specificity of a judge that always gives a verdict, instead of those.
     """
     sizes = rng.integers(3, 16, topics)
-    share = rng.beta(8 * TRUTH, 8 * (1 - TRUTH), topics)
-    sensitivity, specificity = (
-        rng.beta(20 * mean, 20 * (1 - mean), topics) for mean in (exact or SENSITIVITY, exact or SPECIFICITY)
-    )
+    share = rng.beta(8 * truth, 8 * (1 - truth), topics)
+    means = exact or (SENSITIVITY, SPECIFICITY)
+    sensitivity, specificity = (rng.beta(20 * mean, 20 * (1 - mean), topics) for mean in means)
     topic = np.repeat(np.arange(topics), sizes)
     human = rng.random(len(topic)) < share[topic]
     right = rng.random(len(topic)) < np.where(human, sensitivity[topic], specificity[topic])
@@ -77,8 +81,8 @@ def sums_of(rows: np.ndarray, topics: int, labelled: np.ndarray) -> list[TopicSu
     return [TopicSums(f"t{g}", *row) for g, row in enumerate(table)]
 
 
-def covers(interval: tuple[float, float]) -> bool:
-    return interval[0] <= TRUTH <= interval[1]
+def covers(interval: tuple[float, float], truth: float = TRUTH) -> bool:
+    return interval[0] <= truth <= interval[1]
 
 
 def raw_interval(counts: list[Counts]) -> tuple[float, float]:
@@ -121,12 +125,50 @@ def test_labels_cover_and_raw_does_not(whole_topics: bool) -> None:
     assert np.mean(widths) < 0.95  # the judge helps
 
 
+@pytest.mark.parametrize(
+    "labelled", [pytest.param(6, marks=pytest.mark.slow), 15, pytest.param(30, marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("truth", [0.3, 0.6, 0.9, 0.95])
+def test_few_labelled_topics_cover_at_every_truth(truth: float, labelled: int) -> None:
+    """Near 1 the interval of a share is not symmetric, and with 15 topics a power taken from them costs a degree."""
+    rng = np.random.default_rng(3)
+    corrected, only, raw, widths = [], [], [], []
+    for _ in range(RUNS):
+        rows = simulate(rng, 60, (0.8, 0.85), truth)
+        sums = sums_of(rows, 60, rng.permutation(60)[rows[:, 0]] < labelled)
+        estimate, alone = prediction_powered(sums), prediction_powered(sums, power=0.0)
+        corrected.append(covers((estimate.low, estimate.high), truth))
+        only.append(covers((alone.low, alone.high), truth))
+        widths.append(estimate.high - estimate.low)
+        raw.append(covers(raw_interval(counts_of(rows, 60)), truth))
+    print(
+        f"\ntruth {truth}, {labelled} of 60 topics: PPI covers in {np.mean(corrected):.3f} (width "
+        f"{np.mean(widths):.3f}), labels alone {np.mean(only):.3f}, raw {np.mean(raw):.3f}"
+    )
+    assert 0.93 <= np.mean(corrected) <= 0.995
+    assert np.mean(only) >= 0.93
+    assert np.mean(raw) < 0.8
+
+
+@pytest.mark.parametrize("truth", [0.3, 0.9, 0.95])
+def test_a_card_covers_at_every_truth(truth: float) -> None:
+    rng = np.random.default_rng(4)
+    corrected = []
+    for _ in range(RUNS):
+        estimate = rogan_gladen(
+            counts_of(simulate(rng, 60, (0.8, 0.85), truth), 60), card_of(simulate(rng, 50, (0.8, 0.85)), 50)
+        )
+        corrected.append(covers((estimate.low, estimate.high), truth))
+    print(f"\ntruth {truth}: Rogan-Gladen covers in {np.mean(corrected):.3f}")
+    assert np.mean(corrected) >= 0.93
+
+
 def test_covers_with_a_small_card_and_a_near_perfect_judge() -> None:
     """Few labels and often no error among them: the judge must not be taken for perfect."""
     rng = np.random.default_rng(8)
     by_card, by_labels = [], []
     for _ in range(600):
-        runs = [simulate(rng, 25, exact=0.97) for _ in range(2)]
+        runs = [simulate(rng, 25, exact=(0.97, 0.97)) for _ in range(2)]
         estimate = rogan_gladen(counts_of(runs[0], 25), card_of(runs[1][runs[1][:, 0] < 8], 8))
         by_card.append(covers((estimate.low, estimate.high)))
         estimate = prediction_powered(sums_of(runs[0], 25, rng.permutation(len(runs[0])) < 40))
@@ -193,10 +235,38 @@ def test_agrees_with_ppi_python_where_sentences_are_topics() -> None:
     sums += [TopicSums(f"b{i}", rest=1, rest_ok=int(b), rest_checkable=1) for i, b in enumerate(f_rest)]
     plain = prediction_powered(sums, power=1.0)
     assert plain.value == pytest.approx(0.645, abs=1e-12)
-    assert (plain.low, plain.high) == pytest.approx((0.55225109, 0.73774891), abs=2e-3)
+    assert (plain.low, plain.high) == pytest.approx(on_log_odds(0.645, 0.55225109, 0.73774891), abs=2e-3)
     tuned = prediction_powered(sums)  # the package pools a variance that is taken apart here
     assert tuned.value == pytest.approx(0.62485084, abs=2e-3)
-    assert (tuned.low, tuned.high) == pytest.approx((0.54846194, 0.70123974), abs=3e-3)
+    assert (tuned.low, tuned.high) == pytest.approx(on_log_odds(0.62485084, 0.54846194, 0.70123974), abs=3e-3)
+
+
+def on_log_odds(value: float, low: float, high: float) -> tuple[float, float]:
+    """An interval of the plain scale carried over by the delta method."""
+    half = (high - low) / 2 / (value * (1 - value))
+    return expit(logit(value) - half), expit(logit(value) + half)
+
+
+@pytest.mark.parametrize("truth", [0.6, 0.95])
+def test_with_many_labels_it_is_the_textbook_interval(truth: float) -> None:
+    rng = np.random.default_rng(9)
+    y, y_rest = rng.random(8_000) < truth, rng.random(40_000) < truth
+    f, f_rest = (np.where(rng.random(len(x)) < 0.85, x, ~x) for x in (y, y_rest))
+    sums = [TopicSums(f"a{i}", 1, int(a), 1, int(b), 1, int(a != b)) for i, (a, b) in enumerate(zip(y, f, strict=True))]
+    sums += [TopicSums(f"b{i}", rest=1, rest_ok=int(b), rest_checkable=1) for i, b in enumerate(f_rest)]
+    found = prediction_powered(sums)
+    power = np.cov(y, f)[0, 1] / np.var(f) / (1 + len(f) / len(f_rest))  # PPI++, equation 7
+    value = y.mean() + power * (f_rest.mean() - f.mean())
+    half = 1.96 * math.sqrt(np.var(y - power * f) / len(y) + power**2 * np.var(f_rest) / len(f_rest))
+    assert (found.value, found.low, found.high) == pytest.approx((value, value - half, value + half), abs=4e-4)
+
+
+def test_an_end_of_the_range_and_two_topics() -> None:
+    right = prediction_powered([TopicSums(f"t{i}", 5, 5, 5, 5, 5, 0, 10, 10, 10) for i in range(4)])
+    assert (right.value, right.high) == (1.0, 1.0)
+    assert 0.3 < right.low < 0.95
+    two = [TopicSums("a", 9, 6, 9, 5, 9, 1, 9, 4, 9), TopicSums("b", 9, 3, 9, 4, 9, 1, 9, 5, 9)]
+    assert prediction_powered(two) == prediction_powered(two, power=0.0)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -330,6 +400,9 @@ def test_the_same_sentence_twice_takes_two_labels(tmp_path: Path) -> None:
         ({"question": "Question 1?", "sentence": "Fact 0 of 1.", "label": "good"}, "label 'good' is none of: ok"),
         ({"question": "Question 1?", "label": "ok"}, "needs question, label, and sentence or response with span"),
         (RUN[0].to_dict(), "the run's own judge"),
+        ({"question": "Question 1?", "sentence": "Fact 0 of 1.", "label": "ok", "judge": ["x"]}, "judge must be text"),
+        ({"question": "Question 1?", "response": "Fact 0 of 1.", "span": [], "label": "ok"}, "with span [start, end]"),
+        ({"question": "Question 1?", "sentence": 7, "label": "ok"}, "needs question, label, and sentence"),
         ({"question": "Question 1?", "sentence": "Fact 0 of 1.", "label": "ok"}, "human labels for 1 topics"),
     ],
 )
@@ -358,6 +431,51 @@ def test_bad_cards(
     if "judge" in changes:
         assert main([str(run), "--card", card, "--other-judge"]) == 0
         assert "another judge, other" in capsys.readouterr().out
+
+
+def results_beside(run: Path, **metadata: object) -> None:
+    data = {"configs": {"task": {"metadata": {"judge": "rule", **metadata}}}}
+    (run / "results_2026-01-02T03-04-05.678901.json").write_text(json.dumps(data))
+
+
+def test_the_options_of_the_cards_judge_are_compared(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = str(card_file(tmp_path, judge_args={"guided": True}))
+    command = [str(run), "--card", card]
+    assert main(command) == 0
+    assert "the run does not say with which options its judge ran" in capsys.readouterr().out
+    results_beside(run, judge_args={"guided": True})
+    assert main(command) == 0
+    assert "options" not in capsys.readouterr().out
+    results_beside(run)
+    assert main(command) == 2
+    assert 'the card was measured with options {"guided": true}, the run with {}' in capsys.readouterr().err
+    assert main([*command, "--other-judge"]) == 0
+    assert 'measured with options {"guided": true}' in capsys.readouterr().out
+    card_file(tmp_path)
+    assert main(command) == 0
+    assert "the card does not say" in capsys.readouterr().out
+
+
+def test_the_options_beside_annotations_are_found(tmp_path: Path) -> None:
+    path = write(tmp_path / "annotations.jsonl", [a.to_dict() for a in RUN])
+    assert run_judge_args(path) is None
+    path.with_name("annotations.jsonl.settings.json").write_text('{"judge": "rule", "judge_args": {"guided": true}}')
+    assert run_judge_args(path) == {"guided": True}
+
+
+def test_one_topic_is_no_interval_and_a_folder_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(write(tmp_path / "a.jsonl", [RUN[0].to_dict()]))
+    assert main([path, "--out", str(tmp_path / "o.json")]) == 0
+    assert "raw           0.6667 [n/a: one topic]" in capsys.readouterr().out
+    assert json.loads((tmp_path / "o.json").read_text())["raw"] == {
+        "value": pytest.approx(2 / 3),
+        "low": None,
+        "high": None,
+    }
+    assert main([path, "--out", str(tmp_path)]) == 2
+    assert "is a folder; name a file" in capsys.readouterr().err
 
 
 def test_several_tasks_need_a_name(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -207,6 +207,8 @@ def test_plain_rows(tmp_path: Path) -> None:
         ([ROW, ROW | {"sentence": " "}], "row 2: question, sentence and document must be text"),
         ([ROW | {"language": "de"}], "row 1: language is 'de'"),
         ([ROW, ROW | {"label": "NS"}], "labels of two kinds"),
+        ([ROW, ROW | {"evidence": 5}], "row 2: evidence must be text or a list of texts, not 5"),
+        ([ROW | {"evidence": ["D.", None]}], "row 1: evidence must be text"),
         ([ROW | {"label": "?"}], "no usable human label in it; 1 are malformed"),
         ([{k: v for k, v in ROW.items() if k != "document"}], "row 1: missing document"),
     ],
@@ -269,7 +271,9 @@ def test_biographies_by_fact_and_by_sentence(tmp_path: Path) -> None:
     assert {r.claim.document for r in facts.rows[5:]} == {"Ada wrote.\nAda lived in Rome."}
     assert facts.rows[0].groups == {"answers": "One", "frequency": "very rare", "region": "Europe/Middle East"}
     assert len(facts.malformed) == 2  # a fact with an unknown label, a relevant sentence without facts
-    assert any("1 are left out" in c for c in facts.caveats)  # Ben: the other system says nothing about him
+    # Of Ben one system says nothing, so that the other's answer has nothing to be checked against.
+    why = "1 hold no labelled fact (abstentions among them), 1 have nothing to be checked against."
+    assert f"2 of 4 answers are used: {why}" in facts.caveats
     sentences = load_biographies(folder, "sentence")
     assert [r.label for r in sentences.rows] == ["NS", "S", "IR", "nofact", "NS"]
 
@@ -314,3 +318,5 @@ def test_one_language(anah_file: Path) -> None:
     assert len(labels.rows) == 4
     with pytest.raises(HarnessError, match="'fr' is not supported"):
         labels.in_language("fr")
+    with pytest.raises(HarnessError, match="no human label in language 'en'; there are labels in: zh"):
+        labels.in_language("en")

@@ -13,7 +13,7 @@ from judge_server import JudgeServer
 from harness.annotators import open_annotator
 from harness.correction import read_card
 from harness.human_labels import load_biographies
-from harness.judge_report import card, judge_labels, main
+from harness.judge_report import card, judge_labels, label_options, main
 
 DOCUMENTS = {"en": "Alice was born in 1901. Alice moved to Rome in 1920.", "zh": "张三生于1901年。张三1920年到罗马。"}
 # (sentence, human label); the tests' judge calls a sentence right whose numbers the passages hold.
@@ -90,6 +90,15 @@ def test_a_card_from_a_judge_server(tmp_path: Path, server: JudgeServer) -> None
     assert data["types"]["accuracy"]["value"] == 18 / 30
     assert data["by"]["language"]["zh"]["specificity"]["value"] == 1
     assert data["by"]["language"]["en"]["specificity"]["value"] == 2 / 3
+    zh, en = (data["by"]["language"][name] for name in ("zh", "en"))
+    assert (zh["types"]["f1_ok"]["value"], zh["types"]["accuracy"]["n"]) == (1, 9)
+    assert en["types"]["f1_contradictory"]["value"] == 2 * 3 / (3 + 6)
+    assert (
+        sum(part["evidence"]["precision_1gram"]["n"] for part in (zh, en)) == data["evidence"]["precision_1gram"]["n"]
+    )
+    page = (tmp_path / "card" / "card.md").read_text(encoding="utf-8")
+    assert "| language | types: accuracy | types: f1_weighted" in page
+    assert "evidence: precision_4gram |" in page.partition("## By language")[2]
     assert list(data["by"]["frequency"]) == ["very rare", "rare", "very freq"]
     assert data["topics"][0] == ["T0 en", 1, 0, 2, 1, 2, 0]
     assert [sum(column) for column in list(zip(*data["topics"], strict=True))[1:]] == [6, 0, 9, 3, 6, 0]
@@ -162,10 +171,49 @@ def test_bad_command_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         (["--labels", path, "--judge", "lexical", "--knowledge", "x"], "--knowledge goes with --biographies"),
         (["--labels", path, "--judge", "lexical", "--limit-topics", "0"], "at least one"),
         (["--labels", path, "--judge", "lexical", "--language", "fr"], "'fr' is not supported"),
+        (["--labels", path, "--judge", "lexical", "--judge-args", "[1]"], "'[1]': not a JSON object of options"),
+        (["--labels", path, "--judge", "lexical", "--judge-args", "{"], "'{': not JSON"),
+        (["--labels", path, "--judge", "lexical", "--examples", "-1"], "0 or more"),
         (["--labels", path], "no judge is configured"),
     ):
         assert main([*options, "--out", str(tmp_path / "card")]) == 2
         assert message in capsys.readouterr().err
+    english = tmp_path / "en.jsonl"
+    english.write_text(json.dumps(rows(1)[0]) + "\n")
+    assert main(["--labels", str(english), "--judge", "lexical", "--language", "zh", "--out", str(tmp_path / "c")]) == 2
+    assert "there are labels in: en" in capsys.readouterr().err
+
+
+def test_a_file_in_the_way_is_found_before_any_judging(
+    tmp_path: Path, server: JudgeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(labels_file(tmp_path))
+    for out in (path, f"{path}/card"):
+        assert main(["--labels", path, "--judge", f"dialogue@openai:{server.url}#rules", "--out", out]) == 2
+        assert "a file is in the way" in capsys.readouterr().err
+    assert server.requests == []
+
+
+def test_one_topic_has_no_interval_and_no_examples_no_heading(tmp_path: Path) -> None:
+    path = tmp_path / "one.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows(1)[:2]))
+    data = report(tmp_path, "--labels", str(path), "--judge", "lexical", "--examples", "0")
+    assert (data["accuracy"]["low"], data["accuracy"]["high"]) == (None, None)
+    page = (tmp_path / "card" / "card.md").read_text(encoding="utf-8")
+    assert "[n/a]" in page
+    assert "Examples" not in page
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "kept"),
+    [
+        ("dialogue@openai#m", {"guided": True, "concurrency": 4, "window": 9, "max_tokens": 256}, {"guided": True}),
+        ("factscore@hf#m", {"strict": True, "batch_size": 2}, {"strict": True}),
+        ("someone", {"x": 1}, {"x": 1}),
+    ],
+)
+def test_options_that_can_change_a_label(spec: str, options: dict[str, Any], kept: dict[str, Any]) -> None:
+    assert label_options(spec, options) == kept
 
 
 def test_the_committed_cards_are_what_the_data_give(shared_data: Path) -> None:

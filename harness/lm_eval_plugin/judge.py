@@ -14,7 +14,7 @@ from typing import Any
 import datasets
 
 from harness import agreement
-from harness.agreement import HUMAN, Sample, Statistic, Verdict
+from harness.agreement import HUMAN, NGRAMS, Sample, Statistic, Verdict
 from harness.annotation import Annotation, Judgement, Label, Sentence, dump_annotations, load_annotations
 from harness.annotators import judge_spec
 from harness.annotators.base import Claim
@@ -43,12 +43,16 @@ def _quoted(name: str, statistic: Statistic, language: str | None = None) -> dic
     }
 
 
-def _evidence(n: int) -> dict[str, Metric]:
-    name = f"evidence_precision_{n}gram"
+def _evidence(n: int, language: str | None = None) -> dict[str, Metric]:
+    name = f"evidence_precision_{n}gram" + (f"_{language}" if language else "")
+
+    def chosen(verdicts: Sequence[Verdict]) -> list[Verdict]:
+        return [v for v in verdicts if language in (None, v.language)]
+
     return {
-        name: (lambda verdicts: agreement.evidence_precision(verdicts, n), True),
-        f"{name}_ci95_low": (lambda verdicts: agreement.evidence_precision_ci95(verdicts, n)[0], True),
-        f"{name}_ci95_high": (lambda verdicts: agreement.evidence_precision_ci95(verdicts, n)[1], True),
+        name: (lambda verdicts: agreement.evidence_precision(chosen(verdicts), n), True),
+        f"{name}_ci95_low": (lambda verdicts: agreement.evidence_precision_ci95(chosen(verdicts), n)[0], True),
+        f"{name}_ci95_high": (lambda verdicts: agreement.evidence_precision_ci95(chosen(verdicts), n)[1], True),
     }
 
 
@@ -61,7 +65,13 @@ _BINARY: dict[str, Metric] = {
     "units": (lambda verdicts: Sample(verdicts).n, True),
     _MALFORMED: (lambda verdicts: sum(v.human not in HUMAN for v in verdicts), False),
 }
-_TYPES = {"accuracy": agreement.accuracy, "f1_weighted": agreement.f1_weighted, "f1_macro": agreement.f1_macro}
+_TYPES: dict[str, Statistic] = {
+    "accuracy": agreement.of_types(agreement.accuracy),
+    "f1_weighted": agreement.of_types(agreement.f1_weighted),
+    "f1_macro": agreement.of_types(agreement.f1_macro),
+    "kappa": agreement.of_types(agreement.kappa),
+    **{f"f1_{name}": agreement.class_f1(name) for name in TYPES},
+}
 
 
 class JudgeTask(JudgedTask):
@@ -111,17 +121,14 @@ class JudgeTypesTask(JudgeTask):
     """Agreement on ANAH's types, as the ANAH papers report it, and on supported against not supported."""
 
     metrics: dict[str, Metric] = {  # noqa: RUF012
-        **{k: v for name, s in _TYPES.items() for k, v in _quoted(name, agreement.of_types(s)).items()},
-        **_quoted("kappa", agreement.of_types(agreement.kappa)),
-        **{k: v for name in TYPES for k, v in _quoted(f"f1_{name}", agreement.class_f1(name)).items()},
+        **{k: v for name, s in _TYPES.items() for k, v in _quoted(name, s).items()},
         **{
             k: v
             for language in LANGUAGES
             for name, s in _TYPES.items()
-            for k, v in _quoted(f"{name}_{language}", agreement.of_types(s), language).items()
+            for k, v in _quoted(f"{name}_{language}", s, language).items()
         },
-        **_evidence(1),
-        **_evidence(4),
+        **{k: v for n in NGRAMS for language in (None, *LANGUAGES) for k, v in _evidence(n, language).items()},
         **_BINARY,
     }
 
@@ -141,8 +148,6 @@ def _as_dataset(
 ) -> dict[str, datasets.Dataset]:
     """One doc a unit; malformed ones come last, are not judged, and are counted by the metric `malformed`."""
     labels = labels.in_language(language).of_topics(limit_topics, seed)
-    if not labels.rows:
-        raise HarnessError(f"{labels.name}: no human label in language {language!r}")
     for caveat in labels.caveats:
         log.warning("%s", caveat)
     for bad in labels.malformed:

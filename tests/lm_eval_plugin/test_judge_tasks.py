@@ -87,6 +87,11 @@ def test_anah(anah: str, caplog: pytest.LogCaptureFixture) -> None:
     assert found["f1_macro"] == pytest.approx((1 + 1 + 8 / 11) / 4)
     assert found["f1_weighted"] == pytest.approx((3 + 4 + 4 * 8 / 11) / 14)
     assert found["f1_macro_zh"] == 1
+    assert (found["f1_ok_en"], found["f1_contradictory_zh"], found["f1_contradictory_en"]) == (1, 1, 6 / 9)
+    assert math.isnan(found["f1_ok_zh"])  # no human gave it there
+    assert math.isnan(found["f1_macro_zh_ci95_low"])  # one topic
+    assert found["evidence_precision_1gram_en"] == 0.5  # both sentences quoted, six words each
+    assert found["evidence_precision_1gram_zh"] == 1
     assert (found["sensitivity"], found["specificity"]) == (1, 1)  # wrong in kind only
     assert 0.5 < found["evidence_precision_4gram"] < 1
     assert found["unparsed_rate"] == 0
