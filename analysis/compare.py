@@ -11,6 +11,10 @@ Interval: bootstrap over topics, which draws a topic's answers of both checkpoin
 checkpoints' answers to a topic are swapped at random, 10 000 times, and the difference over its own standard error is
 compared, which is right also for checkpoints with unlike numbers of facts. Holm's correction over the runs. The judge's
 own error is in none of this: both checkpoints share the judge, and `python -m harness.correction` deals with it.
+
+Interval and p-value are about these checkpoints: they know nothing of how the training seed moves a recipe's result, so
+a recipe without effect can look certain within its seeds. For cells the difference paired by seed, with its t interval
+over the seeds, stands beside, and the verdict is careful where that interval holds 0.
 """
 
 from __future__ import annotations
@@ -28,13 +32,24 @@ import numpy as np
 from scipy.stats import norm
 
 from analysis.cells import find_cells, parse_labels, shown
+from analysis.intervals import Estimate, paired_difference
+from analysis.output import about_judge, check_out
 from analysis.results import ANNOTATED, COLLECTED, CellResult, TaskScore, load_results, load_run, samples_of
 from harness.annotation import load_annotations
 from harness.errors import HarnessError, command
 from harness.factscore.abstain import abstains
 from harness.jsonl import json_safe, read_jsonl
 from harness.manifest import manifest, sha256, write_manifest
-from harness.metrics import BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED, NAN, Counts, cluster_resamples, cluster_variance, ratio
+from harness.metrics import (
+    BOOTSTRAP_RESAMPLES,
+    BOOTSTRAP_SEED,
+    NAN,
+    Counts,
+    cluster_resamples,
+    cluster_variance,
+    factuality,
+    ratio,
+)
 
 LEVEL, POWER = 0.95, 0.8
 
@@ -44,11 +59,12 @@ Key = tuple[str, ...]
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One question of a run. cluster: the topic (with the seed, for cells). declined: responses that are empty or
-    abstain, None where the responses are not at hand (collected results)."""
+    abstain, None where the responses are not at hand (collected results). seed: the training seed, for cells."""
 
     cluster: str
     counts: Counts
     declined: int | None
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +117,13 @@ class Difference:
 
     @property
     def sign(self) -> int:
-        """-1 or 1 when the interval leaves 0 out, else 0."""
+        """-1 or 1 when the interval leaves 0 out, else 0 (also without an interval)."""
         return int(self.low > 0) - int(self.high < 0)
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval."""
+        return not math.isnan(self.low)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +131,9 @@ class Comparison:
     """A run against the baseline. p_value: of the factuality difference; p_holm: after Holm's correction.
 
     unpaired: interval of the difference had the two not answered the same questions; tighter: its width over the paired
-    one's. needed: questions (of this kind, as many a topic) to detect `detect` with power 0.8 at 5 %, paired and not.
+    one's. needed: questions (of this kind, as many a topic) to detect `detect` with power 0.8 at 5 %, paired and not;
+    None without a variance to plan with. over_seeds: factuality difference paired by training seed, with its t interval
+    over the seeds; None for runs that are not cells.
     """
 
     baseline: str
@@ -123,8 +146,9 @@ class Comparison:
     unpaired: tuple[float, float]
     tighter: float
     detect: float
-    needed: int
-    needed_unpaired: int
+    needed: int | None
+    needed_unpaired: int | None
+    over_seeds: Estimate | None = None
     checks: tuple[Difference, ...] = field(default=())
     verdict: str = ""
 
@@ -197,11 +221,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def questions_needed(variance: float, questions: int, detect: float) -> int:
+def questions_needed(variance: float, questions: int, detect: float) -> int | None:
     """Questions that detect a difference `detect` with power 0.8 at 5 %, two-sided, if the variance of the difference
-    falls as 1 / questions from `variance` at `questions` (new topics with as many questions each)."""
+    falls as 1 / questions from `variance` at `questions` (new topics with as many questions each). None for a variance
+    that has no value."""
     if not math.isfinite(variance):
-        return 0
+        return None
     return math.ceil(questions * variance * ((norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER)) / detect) ** 2)
 
 
@@ -219,6 +244,17 @@ def _table(run: Run, keys: Sequence[Key], clusters: dict[str, int], measure: Mea
         answer = run.answers[key]
         sums[clusters[answer.cluster]] += _value(answer, measure.numerator), _value(answer, measure.denominator)
     return sums
+
+
+def _over_seeds(baseline: Run, run: Run, keys: Sequence[Key]) -> Estimate | None:
+    scores = []
+    for one in (baseline, run):
+        by_seed: dict[int, list[Counts]] = {}
+        for answer in (one.answers[key] for key in keys):
+            if answer.seed is not None:
+                by_seed.setdefault(answer.seed, []).append(answer.counts)
+        scores.append({seed: factuality(rows) for seed, rows in by_seed.items()})
+    return paired_difference(scores[1], scores[0]) if all(scores) else None
 
 
 def compare(
@@ -265,6 +301,7 @@ def compare(
         detect=detect,
         needed=questions_needed(variances[0], len(keys), detect),
         needed_unpaired=questions_needed(variances[1], len(keys), detect),
+        over_seeds=_over_seeds(baseline, run, keys),
         checks=tuple(differences[1:]),
     )
 
@@ -288,43 +325,67 @@ def verdict(c: Comparison) -> str:
         return f"{c.run} and {c.baseline} do not differ: they have the same factuality on every topic."
     numbers = f"{score.difference:+.4f} [{score.low:+.4f}, {score.high:+.4f}], p = {c.p_holm:.4f}"
     checks = {d.measure: d for d in c.checks}
-    warnings = [
-        f"{'more' if m.bad > 0 else 'fewer'} {m.name} ({checks[m.name].difference:+.3f})"
-        for m in MEASURES
-        if m.bad and checks[m.name].sign == m.bad
-    ]
+    watched = [(m, f"{'more' if m.bad > 0 else 'fewer'} {m.name}", checks[m.name]) for m in MEASURES if m.bad]
+    warnings = [f"{what} ({d.difference:+.3f})" for m, what, d in watched if d.sign == m.bad]
     if c.p_holm >= 1 - LEVEL:
-        return (
-            f"No difference in factuality between {c.run} and {c.baseline} can be told from noise ({numbers}): about "
-            f"{c.needed} questions would be needed to detect {c.detect:g}, and there are {c.questions}"
-            + (f"; note {_listed(warnings)}." if warnings else ".")
+        planned = (
+            f": about {c.needed} questions would be needed to detect {c.detect:g}, and there are {c.questions}"
+            if c.needed is not None
+            else ""
         )
+        return f"No difference in factuality between {c.run} and {c.baseline} can be told from noise ({numbers})" + (
+            f"{planned}; note {_listed(warnings)}." if warnings else f"{planned}."
+        )
+    end = _beyond_the_seeds(c) + "."
     if score.difference < 0:
-        return f"{c.run} is less factual than {c.baseline} ({numbers})" + (
-            f", with {_listed(warnings)} on top." if warnings else "."
-        )
-    if not warnings:
         return (
-            f"{c.run} is more factual than {c.baseline} ({numbers}), and neither says less nor abstains or fails to "
-            "parse more, as far as these questions can tell."
+            f"{c.run} is less factual than {c.baseline} ({numbers})"
+            + (f", with {_listed(warnings)} on top" if warnings else "")
+            + end
         )
+    if unknown := [what for _, what, d in watched if not d.known]:
+        end = f"; whether it has {_listed(unknown)} could not be checked{end}"
+    if not warnings:
+        clear = _listed([what for _, what, d in watched if d.known], "or")
+        signs = f", without a sign of {clear}" if clear else ""
+        return f"{c.run} is more factual than {c.baseline} ({numbers}){signs}{end}"
     strict, right = checks["factuality, unparsed as wrong"], checks["correct facts per response"]
     doubts = []
     if checks["unparsed sentences"].sign > 0:
         held = "remains" if strict.sign > 0 else "is not certain"
         doubts.append(f"it {held} if unparsed sentences count as wrong ({strict.difference:+.4f})")
+    if right.sign > 0:
+        return (
+            f"{c.run} scores higher than {c.baseline} ({numbers}) and gives more correct facts per response "
+            f"({right.difference:+.3f}), so the gain is not bought by saying less, though it has {_listed(warnings)}"
+            + "".join(f", and {doubt}" for doubt in doubts)
+            + end
+        )
     if right.sign < 0:
         doubts.append(f"it gives fewer correct facts per response ({right.difference:+.3f})")
     elif checks["facts per response"].sign < 0:
         doubts.append(f"it does not give fewer correct facts per response beyond noise ({right.difference:+.3f})")
     return (
         f"{c.run} scores higher than {c.baseline} ({numbers}), but the gain may be bought by saying less: it has "
-        f"{_listed(warnings)}" + (f", and {_listed(doubts)}." if doubts else ".")
+        f"{_listed(warnings)}" + (f", and {_listed(doubts)}" if doubts else "") + end
     )
 
 
-def _listed(parts: Sequence[str]) -> str:
-    return ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
+def _beyond_the_seeds(c: Comparison) -> str:
+    """What a verdict must add where the seeds do not carry it from these checkpoints to the recipe."""
+    seeds = c.over_seeds
+    if seeds is None or (seeds.low > 0) - (seeds.high < 0) == (c.score.difference > 0) - (c.score.difference < 0):
+        return ""
+    if math.isnan(seeds.low):
+        return "; of one training seed, so this is about these checkpoints and not about the recipe"
+    return (
+        f"; this is about these checkpoints and may not hold for the recipe, since over its {seeds.n} training seeds "
+        f"the difference is {seeds.mean:+.4f} [{seeds.low:+.4f}, {seeds.high:+.4f}]"
+    )
+
+
+def _listed(parts: Sequence[str], last: str = "and") -> str:
+    return ", ".join(parts[:-1]) + (f" {last} " if len(parts) > 1 else "") + (parts[-1] if parts else "")
 
 
 # Reading runs.
@@ -384,8 +445,7 @@ def open_cell(results: str | Path, experiment: str, labels: dict[str, str], task
     scores = {cell.seed: _score(cell, task, loaded.root, name) for cell in fitting}
     same = len({tuple(q.topic for q in score.questions) for score in scores.values()}) == 1
     parts = [
-        _run(name, score, loaded.root, f"seed {seed}", "" if same else f"seed {seed}, ")
-        for seed, score in sorted(scores.items())
+        _run(name, score, loaded.root, seed, "" if same else f"seed {seed}, ") for seed, score in sorted(scores.items())
     ]
     for part in parts[1:]:
         check_same = {(p.task, p.version, p.judge) for p in (parts[0], part)}
@@ -412,9 +472,9 @@ def _chosen(scores: dict[str, TaskScore], task: str | None, where: str) -> TaskS
     return scores[task]
 
 
-def _run(name: str, score: TaskScore, root: Path, seed: str = "", prefix: str = "") -> Run:
-    """seed: part of the questions' keys. prefix: of the clusters' names. Questions are known by lm_eval's hash of their
-    doc where the samples file is at hand, by their place within the topic elsewhere (collected results)."""
+def _run(name: str, score: TaskScore, root: Path, seed: int | None = None, prefix: str = "") -> Run:
+    """seed: of a cell, part of the questions' keys. prefix: of the clusters' names. Questions are known by lm_eval's
+    hash of their doc where the samples file is at hand, else by their place within the topic (collected results)."""
     samples = samples_of(root / score.file, score.task)
     known = _samples(samples) if samples.is_file() else [("", None)] * len(score.questions)
     if len(known) != len(score.questions):
@@ -424,7 +484,8 @@ def _run(name: str, score: TaskScore, root: Path, seed: str = "", prefix: str = 
     for (key, declined), counts in zip(known, score.questions, strict=True):
         question = key or counts.topic
         seen[question] += 1
-        answers[seed, question, str(seen[question])] = Answer(prefix + counts.topic, counts, declined)
+        of = "" if seed is None else f"seed {seed}"
+        answers[of, question, str(seen[question])] = Answer(prefix + counts.topic, counts, declined, seed)
     files = [file for file in (samples, root / COLLECTED) if file.is_file()]
     return Run(name, score.task, score.version, score.judge, answers, tuple(files[:1]))
 
@@ -463,11 +524,21 @@ def report(found: Sequence[Comparison]) -> str:
             + (f", {_number(c.p_holm)} after Holm over {len(found)} runs" if len(found) > 1 else ""),
             f"  unpaired interval [{_number(c.unpaired[0], '+.4f')}, {_number(c.unpaired[1], '+.4f')}], "
             f"{_number(c.tighter, '.2f')} times as wide",
-            f"  to detect {c.detect:g} (power {POWER}): {c.needed} questions paired, {c.needed_unpaired} unpaired",
-            f"  {c.verdict}",
-            "",
+            f"  to detect {c.detect:g} (power {POWER}): {_planned(c.needed)} questions paired, "
+            f"{_planned(c.needed_unpaired)} unpaired",
+            "  p and intervals are about these checkpoints, not the recipe: how training seeds vary is not in them",
         ]
+        if (seeds := c.over_seeds) is not None:
+            interval = f"[{_number(seeds.low, '+.4f')}, {_number(seeds.high, '+.4f')}] (Student's t)"
+            lines.append(
+                f"  factuality over {seeds.n} training seeds, paired: {_number(seeds.mean, '+.4f')} {interval}"
+            )
+        lines += [f"  {c.verdict}", ""]
     return "\n".join(lines)
+
+
+def _planned(questions: int | None) -> str:
+    return "n/a" if questions is None else str(questions)
 
 
 def _number(value: float, form: str = ".4f") -> str:
@@ -494,16 +565,21 @@ def main(argv: list[str] | None = None) -> None:
         raise HarnessError("--cell needs --results and --experiment")
     if not args.detect > 0:
         raise HarnessError(f"--detect {args.detect:g}: must be above 0")
+    if args.seed < 0:
+        raise HarnessError(f"--seed {args.seed}: must be 0 or above")
+    check_out(args.out)
     if args.cell:
         runs = [open_cell(args.results, args.experiment, parse_labels(cell, "--cell"), args.task) for cell in args.cell]
     else:
         runs = [open_run(path, args.task) for path in args.runs]
     found = compare_all(check(runs, common=args.common), detect=args.detect, seed=args.seed)
-    print(f"task {runs[0].task}, version {runs[0].version}, judge {runs[0].judge}\n")
+    print(f"task {runs[0].task}, version {runs[0].version}, judge {runs[0].judge}")
+    print(f"{about_judge(runs[0].judge)}\n")
     print(report(found))
     if args.out:
         files = {str(f): sha256(f) for run in runs for f in run.files}
         data: dict[str, Any] = {"task": runs[0].task, "version": runs[0].version, "judge": runs[0].judge}
+        data |= {"about_judge": about_judge(runs[0].judge)}
         data |= {"comparisons": [json_safe(asdict(c)) for c in found], "manifest": manifest(files=files)}
         args.out.parent.mkdir(parents=True, exist_ok=True)
         write_manifest(args.out, data)

@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ Answered = Sequence[tuple[str, Sequence[Annotation]]]
 
 
 def write_lm_eval(folder: Path, tasks: Mapping[str, Answered], judge: str, version: str = "1.0") -> None:
-    """Files as lm_eval writes them for judged tasks."""
+    """Files as lm_eval writes them for judged tasks, the annotations by `judge`."""
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, dict[str, Any]] = {"results": {}, "configs": {}, "versions": {}}
     for task, answered in tasks.items():
@@ -86,7 +87,7 @@ def write_lm_eval(folder: Path, tasks: Mapping[str, Answered], judge: str, versi
                     "language": found[0].language,
                 },
                 "resps": [[a.response for a in found]],
-                "filtered_resps": [dump_annotations(found)],
+                "filtered_resps": [dump_annotations([replace(a, judge=judge) for a in found])],
                 "filter": "annotation",
             }
             for doc_id, (document, found) in enumerate(answered)

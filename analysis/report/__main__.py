@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis import report
+from analysis.output import check_out
+from analysis.report.board import judge_of
 from analysis.report.browse import KEPT, Limits, Run
 from analysis.report.figures import draw
 from analysis.report.page import Chosen, build, write_report
 from analysis.results import COLLECTED, Results, load_results, load_run
+from harness.correction import Card, read_card
 from harness.errors import HarnessError, command
 
 
@@ -45,6 +48,16 @@ def load(root: Path) -> tuple[Results | None, list[Run]]:
     return None, runs_below(root)
 
 
+def read_cards(paths: Sequence[Path]) -> dict[str, Card]:
+    """Cards by `judge_of`. Raises HarnessError as `read_card`, and for two of one judge."""
+    cards: dict[str, Card] = {}
+    for path in paths:
+        card = read_card(path)
+        if cards.setdefault(judge_of(card), card) is not card:
+            raise HarnessError(f"--card {path}: a second card of judge {card.judge}; give one a judge")
+    return cards
+
+
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
@@ -63,6 +76,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--per-question", type=int, default=KEPT.per_question, help="responses kept of a question")
     parser.add_argument("--per-task", type=int, default=KEPT.per_task, help="responses kept of a run and task")
+    parser.add_argument(
+        "--card",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="card.json",
+        help="of a judge, from harness.judge_report: factuality corrected for its errors stands beside; one a judge",
+    )
     parser.add_argument("--title", default="Factuality report")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
@@ -70,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise HarnessError("nothing to report: give --results DIR or --run NAME=FOLDER")
     if min(args.per_question, args.per_task) < 1:
         raise HarnessError("--per-question and --per-task are at least 1")
+    check_out(args.out)
+    cards = read_cards(args.card)
     results, runs = load(args.results) if args.results else (None, [])
     runs += [named_run(text) for text in args.run]
     page = build(
@@ -80,6 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         browse=[Chosen.parse(text) for text in args.browse],
         limits=Limits(args.per_question, args.per_task),
         figures=list(draw(results)) if results else [],
+        cards=cards,
     )
     write_report(page, args.out)
     size = args.out.stat().st_size / 2**20

@@ -101,7 +101,7 @@ function setUpChrome() {
 function showExperiment() {
   const sections = [...document.querySelectorAll(".experiment")];
   if (!sections.some((s) => s.dataset.experiment === state.experiment)) state.experiment = "";
-  const shown = state.experiment || sections[0].dataset.experiment;
+  const shown = state.experiment || document.querySelector(".experiment[data-first]").dataset.experiment;
   for (const section of sections) section.hidden = section.dataset.experiment !== shown;
   if ($("experiment")) $("experiment").value = shown;
 }
@@ -139,6 +139,17 @@ function setUpBoard() {
 
 /* ---------------------------------------------------------------- browser of responses */
 
+/** Responses whose keys tell apart the occurrences of a question in one run, by the order of its docs. */
+function numbered(responses) {
+  const seen = new Map();
+  for (const r of [...responses].sort((x, y) => x.doc - y.doc)) {
+    const asked = `${r.key} ${r.run}`;
+    seen.set(asked, (seen.get(asked) || 0) + 1);
+    r.key += ` ${seen.get(asked)}`;
+  }
+  return responses;
+}
+
 /** The packed responses as objects, with what filters need. */
 function unpack(data) {
   const named = (list, place) => list[place];
@@ -152,7 +163,7 @@ function unpack(data) {
       run: named(data.runs, run), task: named(data.tasks, task), judge: named(data.judges, judge),
       topic: named(data.topics, topic), language: named(data.languages, language),
       document: named(data.documents, reference),
-      key: `${task} ${question} ${sample}`,
+      key: `${task} ${question} ${sample}`, // `numbered` tells apart what a run was asked twice
       id: `${doc}~${sample}~${data.tasks[task]}~${data.runs[run]}`,
       share: checkable ? counts[0] / checkable : NaN,
     };
@@ -174,6 +185,9 @@ function sentencesOf(response, data) {
   }
   return { sentences, rest: response.text.slice(at) };
 }
+
+/** What stands outside of all sentences: white space, or text that must not turn its neighbours round. */
+const between = (text) => (text.trim() ? make("bdi", {}, text) : text);
 
 /** `text` as nodes, with every occurrence of one of `needles` marked (case is ignored). */
 function marked(text, needles) {
@@ -204,7 +218,7 @@ function marked(text, needles) {
 class Browser {
   constructor(data) {
     this.data = data;
-    this.responses = unpack(data);
+    this.responses = numbered(unpack(data));
     this.byId = new Map(this.responses.map((r) => [r.id, r]));
     this.byKey = new Map(); // the same question, task and number of the sample: run -> response
     for (const r of this.responses) {
@@ -387,6 +401,7 @@ class Browser {
   }
 
   refresh() {
+    const held = [$("list"), $("detail")].some((part) => part.contains(document.activeElement)); // replaced below
     this.hideEvidence();
     this.showControls();
     const [items, totals] = this.select();
@@ -399,7 +414,7 @@ class Browser {
     let kept = items.findIndex((item) => item.includes(now));
     if (kept < 0 && now) kept = items.findIndex(([r]) => r.key === now.key); // another model's answer to it
     this.at = -1;
-    this.choose(Math.max(kept, 0), kept >= 0 ? "keep" : "top");
+    this.choose(Math.max(kept, 0), kept >= 0 ? "keep" : "top", held);
   }
 
   showStatus() {
@@ -477,8 +492,9 @@ class Browser {
       state.r = "";
       $("list").scrollTop = 0;
       this.paint();
-      $("detail").replaceChildren(make("p", { className: "empty" }, this.responses.length
+      $("detail").replaceChildren(make("p", { className: "empty", tabIndex: -1 }, this.responses.length
         ? "No response fits these filters." : "No responses in this report."));
+      if (focus) $("detail").firstChild.focus();
       writeAddress();
       return;
     }
@@ -639,11 +655,11 @@ class Browser {
       const span = make("span", {
         className: `s ${sentence.label}${dim ? " dim" : ""}`, tabIndex: i ? -1 : 0, role: "button",
         "aria-describedby": "evidence", sentence,
-      }, ...marked(sentence.text, [state.text.trim()]), make("sup", { "aria-hidden": "true" }, sentence.mark),
+      }, make("bdi", {}, ...marked(sentence.text, [state.text.trim()])), make("sup", { "aria-hidden": "true" }, sentence.mark),
       make("span", { className: "hidden" }, ` (${sentence.label})`));
-      text.append(sentence.before, span);
+      text.append(between(sentence.before), span);
     });
-    text.append(rest);
+    text.append(between(rest));
     if (!sentences.length) text.append(make("span", { className: "soft" }, response.text.trim() ? "" : "(an empty response)"));
     const share = `${response.counts[0]} of ${response.checkable} checkable right`;
     return make("article", { className: "pane", "aria-label": `${side} ${response.run}`.trim() },
@@ -652,7 +668,7 @@ class Browser {
       text,
       make("details", {}, make("summary", {}, `${sentences.length} sentences with their evidence`),
         make("ol", { className: "sentences" }, ...sentences.map((s) => make("li", {},
-          make("b", { className: s.label }, `${s.mark} ${s.label}: `), s.text, ...this.finding(s))))));
+          make("b", { className: s.label }, `${s.mark} ${s.label}: `), make("bdi", {}, s.text), ...this.finding(s))))));
   }
 
   finding(sentence) {

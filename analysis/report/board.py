@@ -1,17 +1,26 @@
-"""The leaderboard: one table an experiment and task, with intervals, judges, and the best of each column."""
+"""The leaderboard: one table an experiment and task, with intervals, judges, and the best of each column.
+
+Factuality is the judge's, and every table says so; with a card of the judge (`harness.judge_report`) the corrected
+value stands beside it (`harness.correction`).
+"""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from analysis.intervals import over_seeds
+from analysis.output import about_judge
 from analysis.results import ExperimentResult, TaskScore
 from harness import metrics
+from harness.correction import Card, rogan_gladen
 from harness.factscore import score as factscore
+from harness.judge_report import label_options
 from harness.page import format_metric
 
 COLUMNS = {
@@ -20,7 +29,7 @@ COLUMNS = {
 }
 """Headline metric of a task -> what stands beside it. Tasks with neither show what they have."""
 MOST_COLUMNS = 7
-NO_BEST = {"sentences_per_response", "num_facts_per_response"}  # more is not better by itself
+NO_BEST = {"sentences_per_response", "num_facts_per_response", "correct", "incorrect"}  # more is not better by itself
 DIRECTIONS = {name: better for table in (metrics.METRICS, factscore.METRICS) for name, (_, better) in table.items()}
 HIGHER = re.compile(r"^(acc|exact_match|f1|pass@|best_of_\d+(_macro)?$)")
 SAID = {"nofact_rate": "no fact", "unparsed_rate": "unparsed", "sentences_per_response": "sentences a response"}
@@ -55,7 +64,8 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One model (a cell over its seeds). run: its name in the browser of responses, or ""."""
+    """One model (a cell over its seeds). run: its name in the browser of responses, or "". corrected: the headline put
+    right by a card, its seeds pooled; None without a card of the row's judge."""
 
     labels: tuple[str, ...]
     seeds: int
@@ -64,12 +74,19 @@ class Row:
     questions: int
     values: tuple[Value, ...]
     run: str = ""
+    corrected: Value | None = None
+
+    @property
+    def alike(self) -> tuple[str, str, int]:
+        """What two rows must share for one to be better than the other."""
+        return self.judge, self.version, self.questions
 
 
 @dataclass(frozen=True, slots=True)
 class Board:
     """Models on one task. axes: headings of `Row.labels`. missing: cells without a result. interval: what the intervals
-    are. scale: ends of the axis that the headline's intervals are drawn on."""
+    are. scale: ends of the axis that the headline's intervals are drawn on. notes: what the scores are worth, by judge.
+    misfits: rows that a card does not fit."""
 
     task: str
     axes: tuple[str, ...]
@@ -78,6 +95,19 @@ class Board:
     missing: int
     interval: str
     scale: tuple[float, float]
+    notes: tuple[str, ...] = ()
+    misfits: tuple[str, ...] = ()
+
+    @property
+    def corrected(self) -> bool:
+        """Whether a row has a corrected value."""
+        return any(row.corrected for row in self.rows)
+
+    @property
+    def differ(self) -> list[str]:
+        """In what its rows are not alike."""
+        names = "judge", "task version", "number of questions"
+        return [name for i, name in enumerate(names) if len({row.alike[i] for row in self.rows}) > 1]
 
     @property
     def judges(self) -> list[str]:
@@ -93,19 +123,28 @@ class Board:
         return round(100 * (value - low) / (high - low), 2) if high > low else 50.0
 
 
-def boards(experiment: ExperimentResult, runs: dict[tuple[tuple[str, ...], int], str]) -> list[Board]:
+def boards(
+    experiment: ExperimentResult,
+    runs: dict[tuple[tuple[str, ...], int], str],
+    cards: Mapping[str, Card] | None = None,
+) -> list[Board]:
     """Tables of an experiment, one a task, in the order in which tasks first appear.
 
-    runs: name in the browser of responses by labels and seed.
+    runs: name in the browser of responses by labels and seed. cards: by `judge_of`. Raises HarnessError for a card
+    of a judge that is no better than a coin.
     """
     tasks = dict.fromkeys(task for cell in experiment.cells for task in cell.scores)
     axes = tuple(dict.fromkeys(axis for cell in experiment.cells for axis in cell.labels))
-    found = [_board(experiment, task, axes, runs) for task in tasks]
+    found = [_board(experiment, task, axes, runs, cards or {}) for task in tasks]
     return [board for board in found if board.headings]
 
 
 def _board(
-    experiment: ExperimentResult, task: str, axes: tuple[str, ...], runs: dict[tuple[tuple[str, ...], int], str]
+    experiment: ExperimentResult,
+    task: str,
+    axes: tuple[str, ...],
+    runs: dict[tuple[tuple[str, ...], int], str],
+    cards: Mapping[str, Card],
 ) -> Board:
     groups: dict[tuple[str, ...], list[TaskScore]] = {}
     shown: dict[tuple[str, ...], str] = {}
@@ -118,6 +157,8 @@ def _board(
                 shown.setdefault(labels, name)
     scores = [score for group in groups.values() for score in group]
     names = _columns(scores)
+    correctable = cards if names[:1] == ["factuality"] else {}
+    fixed = {labels: _corrected(group, correctable) for labels, group in groups.items() if group}
     rows = [
         Row(
             labels,
@@ -127,6 +168,7 @@ def _board(
             max(len(score.questions) for score in group),
             tuple(_value(name, [score.metrics for score in group]) for name in names),
             shown.get(labels, ""),
+            fixed[labels][0],
         )
         for labels, group in groups.items()
         if group
@@ -145,7 +187,57 @@ def _board(
         missing=sum(not group for group in groups.values()),
         interval="95 % interval " + " or ".join(sorted(kinds)),
         scale=scale,
+        notes=tuple(_judge_note(judge, correctable) for judge in sorted({s.judge for s in scores if s.judge})),
+        misfits=tuple(f"{', '.join(labels)}: {misfit}" for labels, (_, misfit) in fixed.items() if misfit),
     )
+
+
+def judge_of(of: Card | str) -> str:
+    """What a card and a `TaskScore.judge` share when they are of one judge with the same options that move labels."""
+    name, options = (of.judge, of.judge_args or {}) if isinstance(of, Card) else _parted(of)
+    moving = {**label_options(name, options), **{k: v for k, v in options.items() if k == "extra_body"}}
+    return f"{name} {json.dumps(moving, sort_keys=True)}"
+
+
+def _parted(judge: str) -> tuple[str, dict[str, Any]]:
+    name, brace, rest = judge.partition(" {")
+    try:
+        return name, json.loads("{" + rest) if brace else {}
+    except ValueError:
+        return judge, {}
+
+
+def _judge_note(judge: str, cards: Mapping[str, Card]) -> str:
+    card = cards.get(judge_of(judge))
+    if card is None:
+        return about_judge(judge)
+    moved, verdicts = card.nofact
+    return (
+        f"corrected for judge {judge} by {card.n} human labels of {card.dataset} (Rogan-Gladen, 95 % interval over the "
+        "topics of run and card, seeds pooled); assumes that the judge errs here as there"
+        + (f"; the card was measured on {card.unit}s, the runs are judged by sentences" * (card.unit != "sentence"))
+        + ("; the card does not say with which options its judge ran" * (card.judge_args is None))
+        + (f"; on the card {moved} of {verdicts} verdicts fell on units in which humans see no fact" * bool(moved))
+    )
+
+
+def _corrected(group: Sequence[TaskScore], cards: Mapping[str, Card]) -> tuple[Value | None, str]:
+    """Corrected factuality of a row, and why its card does not fit (or "")."""
+    card = cards.get(judge_of(group[0].judge))
+    if card is None or len({score.judge for score in group}) > 1:
+        return None, ""
+    rows = [counts for score in group for counts in score.questions]
+    checkable = sum(row.checkable for row in rows)
+    if not checkable:
+        return Value("factuality", NAN), ""
+    found = rogan_gladen(rows, card)
+    tp, fn, tn, fp, *_ = card.topics.sum(0)
+    misfit = (
+        f"the judge's share {sum(row.ok for row in rows) / checkable:.4f} is outside {fp / (tn + fp):.4f} to "
+        f"{tp / (tp + fn):.4f}, all that its errors on the card allow; the corrected value was cut, and unless noise "
+        "explains it the card does not fit these answers: label some of their sentences"
+    )
+    return Value("factuality", found.value, found.low, found.high), misfit if found.clipped else ""
 
 
 def _columns(scores: Sequence[TaskScore]) -> list[str]:
@@ -168,12 +260,12 @@ def _value(name: str, found: Sequence[dict[str, float]]) -> Value:
 
 
 def _with_best(rows: Sequence[Row]) -> Iterable[Row]:
-    """Rows with the best value of each column marked, among rows of the same judge and task version only."""
-    columns: dict[tuple[str, str, int], set[float]] = defaultdict(set)
+    """Rows with the best value of each column marked, among rows that are alike only."""
+    columns: dict[tuple[tuple[str, str, int], int], set[float]] = defaultdict(set)
     for row in rows:
         for i, v in enumerate(row.values):
             if not math.isnan(v.value):
-                columns[row.judge, row.version, i].add(v.value)
+                columns[row.alike, i].add(v.value)
 
     def is_best(v: Value, found: set[float]) -> bool:
         better = DIRECTIONS.get(v.metric, True if HIGHER.match(v.metric) else None)
@@ -182,8 +274,7 @@ def _with_best(rows: Sequence[Row]) -> Iterable[Row]:
         return v.value == (max if better else min)(found)
 
     for row in rows:
-        of = row.judge, row.version
-        values = (replace(v, best=is_best(v, columns[*of, i])) for i, v in enumerate(row.values))
+        values = (replace(v, best=is_best(v, columns[row.alike, i])) for i, v in enumerate(row.values))
         yield replace(row, values=tuple(values))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
@@ -13,9 +13,10 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from analysis.cells import find_cells, parse_labels
-from analysis.report.board import Board, boards
+from analysis.report.board import Board, boards, judge_of
 from analysis.report.browse import KEPT, Limits, Packed, Run, pack
 from analysis.results import CellResult, ExperimentResult, Results
+from harness.correction import Card
 from harness.errors import HarnessError
 from harness.page import MARKS
 
@@ -60,13 +61,15 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that the page shows. sections: experiments with their tables. source: where the numbers come from."""
+    """All that the page shows. sections: experiments with their tables. source: where the numbers come from.
+    first: name of the experiment to open on."""
 
     title: str
     source: str
     sections: tuple[tuple[ExperimentResult, tuple[Board, ...]], ...]
     figures: tuple[Figure, ...]
     packed: Packed
+    first: str
 
     @property
     def judges(self) -> list[str]:
@@ -120,11 +123,13 @@ def build(
     browse: Sequence[Chosen] = (),
     limits: Limits = KEPT,
     figures: Sequence[Figure] = (),
+    cards: Mapping[str, Card] | None = None,
 ) -> Report:
     """Everything for the page: tables of all experiments and of `runs` together, responses of the cells chosen and of
-    `runs`.
+    `runs`. cards: by `judge_of`, to correct its scores.
 
-    Raises HarnessError when there is nothing to show, and as `choose` and `pack` do.
+    Raises HarnessError when there is nothing to show, for a card of a judge that scored nothing here, and as `choose`,
+    `pack` and `boards` do.
     """
     experiments = list(results.experiments.values()) if results else []
     cells = choose(results, browse) if results else []
@@ -142,17 +147,28 @@ def build(
     sections = []
     for experiment in experiments:
         of = {(tuple(c.labels.values()), c.seed): name for name, c in named if c.experiment == experiment.name}
-        if tables := boards(experiment, of):
+        if tables := boards(experiment, of, cards):
             sections.append((experiment, tuple(tables)))
     if not sections:
         raise HarnessError(f"{source}: no cell has results yet; run `python -m training.sweep run EXPERIMENT.yaml`")
+    fixed = {judge_of(row.judge) for _, tables in sections for t in tables for row in t.rows if row.corrected}
+    for judge, card in (cards or {}).items():
+        if judge not in fixed:
+            found = ", ".join(sorted({name for _, tables in sections for t in tables for name in t.judges}))
+            raise HarnessError(
+                f"--card: it is of judge {judge.removesuffix(' {}')} on {card.dataset}, whose factuality is not in "
+                f"this report (judges: {found}); its errors say nothing about other judges"
+            )
+    names = [experiment.name for experiment, _ in sections]
+    browsed_first = [cell.experiment for _, cell in reversed(named)] if runs else [cell.experiment for cell in cells]
+    first = next((name for name in browsed_first if name in names), names[0])
     if collected:
         notes = [
             "These are collected results, without the responses; name the sweep's own folder, or a --run, to read them"
         ]
     packed = pack(browsed, limits)
     packed = replace(packed, notes=(*notes, *packed.notes))
-    return Report(title, source, tuple(sections), tuple(figures), packed)
+    return Report(title, source, tuple(sections), tuple(figures), packed, first)
 
 
 def _names(cells: Sequence[CellResult]) -> list[tuple[str, CellResult]]:

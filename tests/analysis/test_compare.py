@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from scipy.stats import ttest_rel
 
 from analysis.compare import (
     Answer,
+    Key,
     Run,
     check,
     compare,
@@ -24,8 +25,11 @@ from analysis.compare import (
     open_cell,
     open_run,
     questions_needed,
+    report,
     swap_test,
+    verdict,
 )
+from analysis.intervals import paired_difference
 from harness.metrics import Counts, factuality
 from tests.analysis.stores import NEAR, StoreBuilder, annotation, full_store, lm_eval_files, questions
 
@@ -79,14 +83,14 @@ def test_questions_needed_give_the_power_they_promise() -> None:
     planned = [
         compare(*(run_of("r", t) for t in checkpoints(rng, 200, 0.06)), detect=0.056, seed=i).needed for i in range(5)
     ]
-    topics = round(float(np.mean(planned)))  # a question a topic
+    topics = round(float(np.mean([n for n in planned if n])))  # a question a topic
     found = [swap_test(*checkpoints(rng, topics, 0.06), resamples=399, seed=i) <= 0.05 for i in range(600)]
     print(f"\n{topics} questions planned: detected in {np.mean(found):.3f}")
     assert abs(np.mean(found) - 0.8) < 0.07
 
 
 def run_of(name: str, table: np.ndarray, **extra: int) -> Run:
-    answers = {
+    answers: dict[Key, Answer] = {
         ("", f"q{i}", "1"): Answer(f"t{i}", Counts(f"t{i}", 1, int(ok), int(n - ok), **extra), 0)
         for i, (ok, n) in enumerate(table)
     }
@@ -125,6 +129,12 @@ def test_influences_give_the_jackknife() -> None:
 def test_questions_needed_is_the_textbook_formula() -> None:
     # One question's variance 0.25, difference 0.1: (1.95996 + 0.84162)**2 * 0.25 / 0.01 = 196.2
     assert questions_needed(0.25 / 50, 50, 0.1) == 197
+    assert questions_needed(float("inf"), 50, 0.1) is None
+
+
+def test_without_a_variance_no_number_of_questions_is_planned() -> None:
+    found = compare_all([made("a", [(0, 0)] * 30), made("b", BETTER)])
+    assert "n/a questions paired, n/a unpaired" in report(found)
 
 
 def test_holm() -> None:
@@ -135,7 +145,9 @@ def test_holm() -> None:
 # Verdicts: what a gain is worth.
 
 
-def made(name: str, rows: list[tuple[int, int]], *, nofact: int = 1, unparsed: int = 0, declined: int = 0) -> Run:
+def made(
+    name: str, rows: list[tuple[int, int]], *, nofact: int = 1, unparsed: int = 0, declined: int | None = 0
+) -> Run:
     run = run_of(name, np.array(rows), nofact=nofact, unparsed=unparsed)
     return replace(run, answers={k: replace(a, declined=declined) for k, a in run.answers.items()})
 
@@ -147,13 +159,42 @@ BETTER = [(7 + i % 2, 10) for i in range(30)]
 @pytest.mark.parametrize(
     ("run", "words"),
     [
-        (made("b", BETTER), ["b is more factual than a", "neither says less"]),
+        (
+            made("b", BETTER),
+            [
+                "b is more factual than a",
+                "without a sign of fewer facts per response, more abstaining responses, more no-fact sentences or more "
+                "unparsed sentences.",
+            ],
+        ),
         (made("b", [(ok - 1, n) for ok, n in BASE]), ["b is less factual than a"]),
         (made("b", [(4 + i * 2 % 3, 10) for i in range(30)]), ["No difference", "questions would be needed"]),
         (made("b", [(3, 4)] * 30), ["may be bought by saying less", "response (-6.000)", "fewer correct facts"]),
-        (made("b", [(7, 8)] * 30), ["fewer facts per response (-2.000)", "does not give fewer correct facts"]),
-        (made("b", BETTER, nofact=5), ["more no-fact sentences", "bought"]),
-        (made("b", BETTER, declined=1), ["more abstaining responses (+1.000)"]),
+        (
+            made("b", [(4 + i * 2 % 3, 8) for i in range(30)]),
+            ["fewer facts per response (-2.000)", "does not give fewer correct facts"],
+        ),
+        (made("b", [(7, 8)] * 30), ["not bought by saying less, though it has fewer facts per response (-2.000)"]),
+        (
+            made("b", BETTER, nofact=5),
+            [
+                "more correct facts per response (+2.500), so the gain is not bought by saying less",
+                "no-fact sentences (+",
+            ],
+        ),
+        (
+            made("b", BETTER, nofact=5, unparsed=3),
+            ["not bought", "and it remains if unparsed"],
+        ),
+        (made("b", BETTER, declined=1), ["though it has more abstaining responses (+1.000)."]),
+        (
+            made("b", BETTER, declined=None),
+            ["is more factual", "facts per response, more no-fact", "more abstaining responses could not be checked."],
+        ),
+        (
+            made("b", [(3, 4)] * 30, declined=None),
+            ["may be bought", "; whether it has more abstaining responses could not be checked."],
+        ),
         (made("b", [(5, 7)] * 30, unparsed=3), ["more unparsed sentences", "is not certain if unparsed"]),
         (made("b", [(8, 9)] * 30, unparsed=1), ["more unparsed sentences", "remains if unparsed"]),
         (made("b", [(0, 0)] * 30), ["Nothing can be said"]),
@@ -165,6 +206,44 @@ def test_verdict(run: Run, words: list[str]) -> None:
     assert all(word in found.verdict for word in words), found.verdict
     assert found.verdict.endswith(".")
     assert "\n" not in found.verdict
+
+
+def cells(gains: list[int]) -> list[Run]:
+    """Two cells of 30 questions a seed; gains: in correct facts of 10 a question, by seed."""
+    found = []
+    for name, gain in (("a", [0] * len(gains)), ("b", gains)):
+        answers: dict[Key, Answer] = {
+            (f"seed {seed}", f"q{i}", "1"): Answer(
+                f"t{i}", Counts(f"t{i}", 1, ok + gain[seed], 10 - ok - gain[seed]), 0, seed
+            )
+            for seed in range(len(gains))
+            for i, (ok, _) in enumerate(BASE)
+        }
+        found.append(Run(name, "task", "1", "judge", answers))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("gains", "words"),
+    [
+        (
+            [3, 0, 0],
+            "these checkpoints and may not hold for the recipe, since over its 3 training seeds",
+        ),
+        ([2], "of one training seed, so this is about these checkpoints"),
+        ([2, 3, 2], None),
+        ([-3, 0, 0], "is less factual than a"),
+    ],
+)
+def test_certain_within_its_seeds_is_not_certain_over_them(gains: list[int], words: str | None) -> None:
+    (found,) = compare_all(check(cells(gains)))
+    expected = paired_difference({i: g / 10 for i, g in enumerate(gains)}, {i: 0.0 for i in range(len(gains))})
+    assert found.p_holm < 0.05 and found.over_seeds is not None
+    assert astuple(found.over_seeds) == pytest.approx(astuple(expected), nan_ok=True)
+    assert ("training seed" in found.verdict) == (words is not None)
+    assert (words or "without a sign of fewer") in found.verdict, found.verdict
+    text = report([found])
+    assert "how training seeds vary is not in them" in text and f"over {len(gains)} training seeds, paired" in text
 
 
 def test_holm_over_the_runs_and_the_numbers_shown() -> None:
@@ -190,7 +269,37 @@ def test_runs_from_lm_eval_folders(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "times as wide" in text
     data = json.loads(out.read_text())
     assert data["comparisons"][0]["score"]["difference"] == pytest.approx(0.3)
+    assert data["comparisons"][0]["over_seeds"] is None
+    assert "exact by construction" in data["about_judge"] and data["about_judge"] in text
     assert len(data["manifest"]["settings"]["files"]) == 2
+
+
+def test_a_raw_score_is_called_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        lm_eval_files(tmp_path / name, {NEAR: questions(4)}, judge="lexical")
+    assert main([str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert "raw scores of judge lexical; no human labels were given, so its error is not corrected" in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--seed", "-1", "--seed -1: must be 0 or above"),
+        ("--detect", "0", "must be above 0"),
+        ("--out", ".", "a folder is there; name a file"),
+        ("--out", "file/c.json", "is a file, not a folder"),
+    ],
+)
+def test_bad_options_are_refused_before_the_runs_are_read(
+    tmp_path: Path, option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    given = str(tmp_path / value) if option == "--out" else value
+    assert main(["no run", "nor here", option, given]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
 
 
 def rewrite(samples: Path, change: dict[int, dict[str, object]]) -> None:
@@ -261,7 +370,8 @@ def test_cells_pool_their_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert (found.questions, found.clusters) == (30, 10)  # three seeds about the same topics
     command = ["--results", str(tmp_path), "--experiment", "table02_mask", "--task", NEAR]
     assert main([*command, "--cell", "setting=base", "--cell", "setting=w/ mask", "--cell", "setting=w/o mask"]) == 0
-    assert "after Holm over 2 runs" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "after Holm over 2 runs" in text and text.count("factuality over 3 training seeds, paired: +0.") == 2
     assert main([*command, "--cell", "setting=base", "--cell", "setting=none"]) == 2
     assert (
         "fits no cell of table02_mask; there are setting=base; setting=w/o mask; setting=w/ mask"
@@ -290,3 +400,4 @@ def test_collected_results_compare_the_same(tmp_path: Path) -> None:
     assert found[0].score == found[1].score
     assert found[0].p_value == found[1].p_value
     assert np.isnan(found[1].checks[1].run)  # responses are not collected, so abstention is not known
+    assert verdict(found[1]).endswith("; whether it has more abstaining responses could not be checked.")

@@ -7,20 +7,26 @@ import gzip
 import json
 import math
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.report.__main__ import main, runs_below
-from analysis.report.board import Board, boards
+from analysis.report.board import Board, boards, judge_of
 from analysis.report.browse import KEPT, Limits, Run, pack
 from analysis.report.page import MOST_RUNS, Chosen, build
-from analysis.results import CellResult, ExperimentResult, Results, TaskScore, load_run
+from analysis.results import CellResult, ExperimentResult, Results, TaskScore, load_results, load_run
 from benchmarks.report_page import STAMP, annotated, made_up, write_lm_eval
 from harness.annotation import Judgement, Label
+from harness.correction import Card, rogan_gladen
+from harness.errors import HarnessError
+from harness.judge_report import main as judge_report
 from harness.metrics import Counts, summarise
 
 TASK = "world_factuality_near"
@@ -107,8 +113,82 @@ def test_best_is_best_among_rows_of_one_judge_and_version() -> None:
     table = board(*rows)
     assert [row.values[0].best for row in table.rows] == [False, True, False, False]
     assert table.judges == ["lexical", "world"] and table.versions == ["1.0", "2"]
-    incorrect = table.headings.index("incorrect")
-    assert not any(row.values[incorrect].best for row in table.rows)  # all alike
+    counts = [table.headings.index(name) for name in ("correct", "incorrect")]
+    assert not any(row.values[i].best for row in table.rows for i in counts)  # they grow with what is asked and said
+    assert table.differ == ["judge", "task version"]
+
+
+def test_best_is_best_among_rows_of_as_many_questions() -> None:
+    half = score(6)
+    half = replace(half, questions=half.questions[:4])
+    table = board(("a", 0, score(3)), ("b", 0, score(5)), ("half", 0, half))
+    assert [row.values[0].best for row in table.rows] == [False, True, False]
+    assert table.differ == ["number of questions"]
+    assert board(("a", 0, score(3)), ("half", 0, half)).rows[1].values[0].best is False
+
+
+# What a score is worth: its judge's errors
+
+
+def card(judge: str = "lexical", rows: Sequence[tuple[int, ...]] = ((40, 10, 45, 5, 0, 0),) * 12, **more: Any) -> Card:
+    return Card(judge, "labels.jsonl", more.pop("unit", "sentence"), np.array(rows), **more)
+
+
+def corrected(cards: list[Card], *scores: TaskScore) -> Board:
+    cells = tuple(CellResult("e", {"model": f"m{i}"}, 0, {}, {TASK: s}) for i, s in enumerate(scores))
+    (table,) = boards(ExperimentResult("e", "E", {}, cells), {}, {judge_of(c): c for c in cards})
+    return table
+
+
+def test_raw_scores_are_called_raw_and_the_worlds_exact() -> None:
+    (raw,) = corrected([], score(3, judge="lexical")).notes
+    assert raw.startswith("raw scores of judge lexical; no human labels were given, so its error is not corrected")
+    (exact,) = corrected([], score(3)).notes
+    assert "judge world is exact by construction" in exact
+    assert not corrected([], score(3)).corrected
+
+
+def test_a_card_corrects_the_rows_of_its_judge_alone() -> None:
+    found = score(3, judge="lexical")
+    table = corrected([card()], found, score(3, judge="other"))
+    expected = rogan_gladen(found.questions, card())
+    fixed, other = (row.corrected for row in table.rows)
+    assert fixed and (fixed.value, fixed.low, fixed.high) == (expected.value, expected.low, expected.high)
+    assert other is None and table.corrected
+    assert table.notes[0].startswith("corrected for judge lexical by 1200 human labels of labels.jsonl")
+    assert table.notes[1].startswith("raw scores of judge other")
+
+
+def test_a_card_is_of_a_judge_with_its_options() -> None:
+    spec = "dialogue@openai#m"
+    plain, other = card(spec, judge_args={"concurrency": 8}), card(spec, judge_args={"extra_body": {"top_k": 1}})
+    assert judge_of(plain) == judge_of(spec) == judge_of(card(spec)) != judge_of(other)
+    assert judge_of(other) == judge_of(spec + ' {"extra_body": {"top_k": 1}}')
+    assert judge_of("name {not json") == "name {not json {}"
+    table = corrected([plain], score(3, judge=spec), score(3, judge=spec + ' {"extra_body": {"top_k": 1}}'))
+    assert [row.corrected is not None for row in table.rows] == [True, False]
+    assert "with which options" in corrected([card(spec)], score(3, judge=spec)).notes[0]
+
+
+def test_seeds_are_pooled_for_the_correction() -> None:
+    scores = [score(n, judge="lexical") for n in (3, 4, 5)]
+    cells = tuple(CellResult("e", {"model": "m"}, seed, {}, {TASK: s}) for seed, s in enumerate(scores))
+    (table,) = boards(ExperimentResult("e", "E", {}, cells), {}, {judge_of(card()): card()})
+    fixed = table.rows[0].corrected
+    assert fixed and fixed.value == rogan_gladen([q for s in scores for q in s.questions], card()).value
+
+
+def test_a_card_that_does_not_fit_is_said_to() -> None:
+    narrow = card(rows=((30, 20, 30, 20, 0, 0),) * 12, unit="fact")  # allows shares of 0.4 to 0.6 only
+    table = corrected([narrow], score(60, judge="lexical"))
+    assert "the card was measured on facts" in table.notes[0]
+    (misfit,) = table.misfits
+    assert misfit.startswith("m0: the judge's share 0.8") and "the card does not fit" in misfit
+    assert not corrected([card()], score(3, judge="lexical")).misfits
+    silent = replace(score(0, judge="lexical"), questions=(Counts("t", 1, nofact=3),))
+    assert corrected([card()], silent).rows[0].corrected.shown == "n/a"  # type: ignore[union-attr]
+    with pytest.raises(HarnessError, match="no better than a coin"):
+        corrected([card(rows=((1, 1, 1, 1, 0, 0),) * 3)], score(3, judge="lexical"))
 
 
 def test_intervals_over_topics_for_one_seed_and_over_seeds_for_several() -> None:
@@ -233,8 +313,48 @@ def test_two_judges_are_marked(tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     assert main([f"--run=a={tmp_path / 'a'}", f"--run=b={tmp_path / 'b'}", "--out", str(page)]) == 0
     text = page.read_text("utf-8")
-    assert "2 judges in this report" in text and "Not one scale." in text
+    assert "2 judges in this report" in text and "Rows differ in judge: compare only rows that agree." in text
     assert text.count(">dialogue@hf:m</td>") == text.count(">lexical</td>") == 1
+
+
+def card_file(folder: Path, judge: str) -> Path:
+    """The card of a judge, measured by `harness.judge_report` on labelled rows."""
+    labels = folder / "labels.jsonl"
+    document = "The mill was built in 1507. The bridge is old."
+    rows = [
+        {"topic": f"t{i}", "question": "q", "sentence": text, "document": document, "language": "en", "label": label}
+        for i in range(8)
+        for text, label in (("The mill was built in 1507.", "ok"), (f"It sank in {1600 + i}.", "unverifiable"))
+    ]
+    labels.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert judge_report(["--judge", judge, "--labels", str(labels), "--out", str(folder / "card")]) == 0
+    return folder / "card" / "card.json"
+
+
+def test_a_card_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a_run(tmp_path / "a")
+    given = [f"--run=a={tmp_path / 'a'}", "--card", str(card_file(tmp_path, "lexical"))]
+    assert main([*given, "--out", str(tmp_path / "report.html")]) == 0
+    text = (tmp_path / "report.html").read_text("utf-8")
+    assert ">corrected factuality</button>" in text
+    assert "corrected for judge lexical by 16 human labels of labels.jsonl" in text
+    assert "no human labels were given" not in text
+    (tmp_path / "report.html").unlink()
+    assert "a second card of judge lexical" in refused(capsys, tmp_path, *given, *given[1:])
+    assert "not a judge's card" in refused(capsys, tmp_path, given[0], "--card", str(tmp_path / "labels.jsonl"))
+    write_lm_eval(tmp_path / "b", {TASK: list(made_up("b", 6, 4, 0.5))}, "other")
+    error = refused(capsys, tmp_path, f"--run=b={tmp_path / 'b'}", *given[1:])
+    assert "it is of judge lexical on labels.jsonl, whose factuality is not in this report (judges: other)" in error
+    assert error.count("\n") == 1
+
+
+def test_the_leaderboard_opens_on_what_can_be_read(tmp_path: Path) -> None:
+    root = store(tmp_path / "store")
+    assert build(load_results(root), [], title="T", source="S").first == "table02"
+    chosen = [Chosen.parse("methods")]
+    assert build(load_results(root), [], title="T", source="S", browse=chosen).first == "methods"
+    runs = [a_run(tmp_path / "a")]
+    assert build(load_results(root), runs, title="T", source="S").first == "runs"
 
 
 # Refused
@@ -251,6 +371,13 @@ def test_nothing_to_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     (tmp_path / "empty").mkdir()
     assert "empty: no results" in refused(capsys, tmp_path, "--results", str(tmp_path / "empty"))
     assert "NAME=FOLDER" in refused(capsys, tmp_path, "--run", "folder")
+    (tmp_path / "file").touch()
+    for out, message in (
+        (tmp_path, "a folder is there; name a file"),
+        (tmp_path / "file" / "r.html", "is a file, not"),
+    ):
+        assert main(["--results", str(tmp_path / "not there"), "--out", str(out)]) == 2
+        assert message in capsys.readouterr().err
     assert "at least 1" in refused(capsys, tmp_path, "--run", f"a={tmp_path}", "--per-task", "0")
 
 

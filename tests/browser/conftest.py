@@ -51,7 +51,7 @@ def opened(browser: Any) -> Iterator[Open]:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep's store: an experiment of three models and two tasks, one of them not run yet."""
     root = tmp_path_factory.mktemp("store")
-    cells = []
+    cells: list[dict[str, Any]] = []
     for name, right in (("base", 0.3), ("w/o mask", 0.5), ("w/ mask", 0.8), ("late", None)):
         stage = f"score-{len(cells)}"
         if right is not None:
@@ -63,7 +63,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cells.append({"labels": {"setting": name}, "seed": 0, "stages": {"score": stage}})
     (root / "experiments").mkdir()
     table = {"number": 2, "columns": {"anah_v2_score": "world_factuality_near"}}
-    for name, title in (("mask", "The mask"), ("other", "Another")):
+    for name, title in (("another", "Another"), ("mask", "The mask")):  # the first by name is not the one to open on
         data = {"name": name, "title": title, "table": table if name == "mask" else {}, "cells": cells}
         (root / "experiments" / f"{name}.json").write_text(json.dumps(data))
     return root
@@ -85,6 +85,30 @@ def large_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_lm_eval(root / "run", answered, "lexical")
     runs = [f"--run=model {place}={root / 'run'}" for place in range(5)]
     assert main([*runs, "--per-task", "1000", "--out", str(root / "report.html")]) == 0
+    return root / "report.html"
+
+
+@pytest.fixture(scope="session")
+def odd_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs with a sentence that turns the writing direction round, a long detail, and a question asked twice."""
+    root = tmp_path_factory.mktemp("odd")
+    for run in ("first", "second"):
+        turned = annotated(
+            "Which way?\u202e",
+            [
+                ("One \u202e two.", Judgement(Label.OK, ("a \u202e b",))),
+                ("Three.", Judgement(Label.CONTRADICTORY, (), "x" * 3000)),
+                ("Four.", Judgement(Label.UNVERIFIABLE)),
+            ],
+            topic="T",
+        )
+        twice = [
+            annotated("Same?", [(f"{run} to {number}.", Judgement(Label.OK))], topic="T") for number in ("one", "two")
+        ]
+        rows = [("A document.", [a]) for a in (turned, *twice)]
+        write_lm_eval(root / run, {"anah_factuality_mini": rows}, "lexical")
+    arguments = [f"--run={run}={root / run}" for run in ("first", "second")]
+    assert main([*arguments, "--out", str(root / "report.html")]) == 0
     return root / "report.html"
 
 

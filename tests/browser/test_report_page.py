@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode
@@ -77,7 +78,9 @@ def given(store: Path) -> list[tuple[str, str, Annotation]]:
 def test_leaderboard_is_shown_first_and_states_judge_interval_and_what_is_missing(opened: Open, page: Path) -> None:
     driver = opened(page)
     assert find(driver, "#board").is_displayed() and not find(driver, "#responses").is_displayed()
-    caption = find(driver, "#board figcaption").text
+    assert Select(find(driver, "#experiment")).first_selected_option.text == "The mask"  # the one that can be read
+    caption = find(driver, ".experiment:not([hidden]) figcaption").text
+    assert "raw scores of judge lexical; no human labels were given" in caption
     assert "Judge lexical" in caption and "95 % interval over topics" in caption
     assert "1 without a result yet" in caption
     rows = driver.find_elements(By.CSS_SELECTOR, ".experiment:not([hidden]) figure:first-of-type tbody tr")
@@ -99,8 +102,8 @@ def test_leaderboard_sorts_and_says_so(opened: Open, page: Path) -> None:
 
 def test_choice_of_experiment_survives_a_reload(opened: Open, page: Path) -> None:
     driver = opened(page)
-    Select(find(driver, "#experiment")).select_by_value("other")
-    assert state(driver)["experiment"] == ["other"]
+    Select(find(driver, "#experiment")).select_by_value("another")
+    assert state(driver)["experiment"] == ["another"]
     driver.refresh()
     assert [e.text for e in driver.find_elements(By.CSS_SELECTOR, ".experiment h2") if e.is_displayed()] == ["Another"]
 
@@ -257,6 +260,10 @@ def test_the_whole_path_by_keyboard(opened: Open, page: Path) -> None:
     assert {"contradictory", "unverifiable"} & set(focused(driver).split())
     press(driver, "c")
     assert state(driver)["compare"] == ["1"]
+    assert focused(driver) == "row"  # what had the focus is replaced
+    press(driver, Keys.ARROW_DOWN, Keys.ENTER, "c")
+    assert "compare" not in state(driver) and focused(driver) == "row"
+    assert driver.switch_to.active_element.get_attribute("aria-selected") == "true"
     press(driver, "?")
     assert find(driver, "#keys").is_displayed()
     press(driver, Keys.ESCAPE)
@@ -309,8 +316,44 @@ def test_two_checkpoints_side_by_side(opened: Open, page: Path) -> None:
 def test_another_model_from_the_response_itself(opened: Open, page: Path) -> None:
     driver = opened(page, address(run="w/o mask"))
     question = find(driver, "#detail h2").text
-    find(driver, ".others button:last-child").click()
+    find(driver, ".others button:last-child").send_keys(Keys.ENTER)
     assert texts(driver, ".pane h3") == ["A  w/o mask", "B  w/ mask"] and find(driver, "#detail h2").text == question
+    assert focused(driver) == "row" and driver.switch_to.active_element.get_attribute("aria-selected") == "true"
+
+
+def test_the_focus_stays_where_no_pair_fits(opened: Open, page: Path) -> None:
+    driver = opened(page, address(text="桥很老", label="contradictory"))
+    find(driver, "#reset").click()
+    press(driver, "j")
+    driver.execute_script("state.text = 'not there'; browser.refresh()")
+    assert focused(driver) == "empty"
+
+
+def test_a_question_asked_twice_is_paired_by_its_place(opened: Open, odd_page: Path) -> None:
+    driver = opened(odd_page, address(compare="1", text="Same?"))
+    pairs = driver.execute_script("return browser.items.map((pair) => pair.map((r) => r.text))")
+    assert pairs == [[f"first to {n}.", f"second to {n}."] for n in ("one", "two")]
+    driver = opened(odd_page, address(run="first", text="Same?"))
+    assert texts(driver, ".others button") == ["second 1/1"]
+
+
+def test_a_sentence_turns_round_only_itself(opened: Open, odd_page: Path) -> None:
+    driver = opened(odd_page, address(text="Which way", run="first"))
+    ends = driver.execute_script(
+        "return [...document.querySelectorAll('.response .s')].map((s) => { const e = s.getBoundingClientRect();"
+        "const [t, m] = [s.querySelector('bdi'), s.querySelector('sup')].map((x) => x.getBoundingClientRect());"
+        "return [e.left, t.left, t.right, m.left, e.right, e.top]; })"
+    )
+    assert len(ends) == 3 and len({round(top) for *_, top in ends}) == 1
+    flat = [x for *row, _ in ends for x in row]
+    assert all(x <= y + 1 for x, y in pairwise(flat)), ends  # text, mark, text, mark, from the left
+
+
+def test_a_long_detail_is_broken_in_the_evidence(opened: Open, odd_page: Path) -> None:
+    driver = opened(odd_page, address(text="Which way", run="first"))
+    find(driver, ".s.contradictory").click()
+    assert "x" * 3000 in find(driver, "#evidence").text
+    assert driver.execute_script("const e = document.getElementById('evidence'); return e.scrollWidth <= e.clientWidth")
 
 
 def test_a_reload_restores_everything(opened: Open, page: Path) -> None:
@@ -429,6 +472,10 @@ def test_text_stands_out(opened: Open, page: Path, scheme: str) -> None:
         low, high = sorted([paper, luminance(driver, selector, "color")])
         assert (high + 0.05) / (low + 0.05) >= 4.5, selector
     find(driver, "#help").click()
+    for label in Label:  # the small marks, on the ground of their sentences
+        ground = luminance(driver, f".legend .s.{label}") if label is not Label.NOFACT else paper
+        low, high = sorted([ground, luminance(driver, f".legend .s.{label} sup", "color")])
+        assert (high + 0.05) / (low + 0.05) >= 4.5, label
     for label in Label:
         if label is Label.NOFACT:
             continue  # has no ground of its own
