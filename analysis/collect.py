@@ -16,9 +16,11 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from analysis.results import COLLECTED, MARGINS, Results, load_results, score_row
+from analysis.output import writing
+from analysis.results import COLLECTED, MARGINS, Results, load_results, read_json, score_row
 from harness.errors import HarnessError, command
 from harness.manifest import write_manifest
 
@@ -27,10 +29,10 @@ ABSOLUTE = re.compile(r"""(?<![\w./-])/(?!/)(?:[^\s/"']+/)+([^\s/"']+)""")
 
 
 def collect(results: Results, out: Path) -> list[Path]:
-    """Write the collected files of a store. Raises HarnessError when `out` is the folder the results come from."""
+    """Write the collected files of a store, all or none. Raises HarnessError when `out` is the folder the results come
+    from, or cannot be written."""
     if out.resolve() == results.root.resolve():
         raise HarnessError(f"{out}: --out is the folder that is read; name another")
-    (out / "experiments").mkdir(parents=True, exist_ok=True)
     found = {
         (cell.stages["score"], task): score
         for experiment in results.experiments.values()
@@ -38,23 +40,31 @@ def collect(results: Results, out: Path) -> list[Path]:
         for task, score in cell.scores.items()
     }
     rows = [score_row(stage, score) for (stage, _), score in sorted(found.items())]
+    rows = [row | {"judge": portable(row["judge"], results.root)} for row in rows]
     text = "".join(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows)
-    (out / COLLECTED).write_bytes(gzip.compress(text.encode("utf-8"), compresslevel=9, mtime=0))
-    names = [f"{name}.json" for name in sorted(results.experiments)]
-    for old in (out / "experiments").glob("*.json"):
-        if old.name not in names:
-            old.unlink()
-    for name in names:
-        shutil.copyfile(results.root / "experiments" / name, out / "experiments" / name)
     stages = json.dumps(portable(results.stages, results.root), indent=1, ensure_ascii=False)
-    (out / "stages.json").write_text(stages + "\n", encoding="utf-8")
-    results.margins.to_csv(out / MARGINS, index=False, float_format="%.6g", lineterminator="\n")
-    written = [out / COLLECTED, out / "stages.json", out / MARGINS, *(out / "experiments" / name for name in names)]
-    if (results.root / MANIFEST).is_file():
-        made_with = json.loads((results.root / MANIFEST).read_text(encoding="utf-8"))
-        write_manifest(out / MANIFEST, portable(made_with, results.root))
-        written.append(out / MANIFEST)
-    return written
+    experiments = [f"{name}.json" for name in sorted(results.experiments)]
+    names = [COLLECTED, "stages.json", MARGINS, *(f"experiments/{name}" for name in experiments)]
+    made_with = read_json(results.root / MANIFEST) if (results.root / MANIFEST).is_file() else None
+    with writing(out):
+        (out / "experiments").mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=out, prefix=".partial-") as folder:  # first all of it there, then into place
+            partial = Path(folder)
+            (partial / "experiments").mkdir()
+            (partial / COLLECTED).write_bytes(gzip.compress(text.encode("utf-8"), compresslevel=9, mtime=0))
+            (partial / "stages.json").write_text(stages + "\n", encoding="utf-8")
+            results.margins.to_csv(partial / MARGINS, index=False, float_format="%.6g", lineterminator="\n")
+            for name in experiments:
+                shutil.copyfile(results.root / "experiments" / name, partial / "experiments" / name)
+            if made_with is not None:
+                write_manifest(partial / MANIFEST, portable(made_with, results.root))
+                names.append(MANIFEST)
+            for name in names:
+                (partial / name).replace(out / name)
+        for old in (out / "experiments").glob("*.json"):
+            if old.name not in experiments:
+                old.unlink()
+    return [out / name for name in names]
 
 
 def portable(data: Any, root: Path) -> Any:

@@ -11,15 +11,15 @@ reason.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib
 
@@ -31,10 +31,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from analysis.hypothesis import read_points
-from analysis.intervals import Estimate, over_seeds, paired_difference
+from analysis.intervals import Estimate, over_seeds
+from analysis.output import writing
 from analysis.paper import PAPER
-from analysis.results import Results, TaskScore, load_results
-from analysis.table import Column, Row, Table, build
+from analysis.results import Results, TaskScore, load_results, read_json
+from analysis.table import Column, Row, Table, build, paired
 from harness.errors import HarnessError, command
 from harness.metrics import ratio
 
@@ -43,6 +44,10 @@ SCORE = "factuality (%)"
 FAR_NEAR = {"far": ("#56B4E9", "////"), "near": ("#0072B2", ""), "a": ("#BBBBBB", "...."), "b": ("#777777", "")}
 DIMENSIONS = {"topic": "fewer topics", "question": "fewer questions a topic"}
 WIDTH = 3.4  # inches a panel
+SMALL = 2.7  # inches a panel of those that stand three in a row
+LENGTH = 50  # characters a line of a title
+MANY = 6  # curves in a panel from which on intervals would hide them
+NORMALISED = ("sepo",)  # losses whose margin is a mean over tokens, not a sum: another unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class Series:
     points: list[tuple[float, Estimate | None]]
 
 
+Panel = TypeVar("Panel")
 Drawn = Figure | str  # a figure, or why there is none
 
 
@@ -84,14 +90,36 @@ def style_of(place: int) -> dict[str, Any]:
     return dict(cycle[place % len(cycle)])
 
 
-def panels(count: int, *, columns: int = 2, height: float = 2.6) -> tuple[Figure, list[Axes]]:
+def panels(count: int, *, columns: int = 2, width: float = WIDTH, height: float = 2.6) -> tuple[Figure, list[Axes]]:
     """A figure of equal panels; left-over ones are hidden."""
     columns = min(columns, count)
     rows = math.ceil(count / columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(WIDTH * columns, height * rows), squeeze=False)
+    fig, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
     for axis in axes.flat[count:]:
         axis.set_visible(False)
     return fig, list(axes.flat[:count])
+
+
+def fit_heights(axes: Sequence[Axes], entries: Sequence[int], *, columns: int = 3, inner: float = 1.3) -> None:
+    """Give every row of panels the height that its titles and legends (of so many lines) need, so that all panels are
+    `inner` inches high."""
+    heights = []
+    for start in range(0, len(axes), columns):
+        row = axes[start : start + columns]
+        heights.append(
+            inner
+            + 0.6
+            + 0.15 * max(entries[start : start + columns])
+            + 0.15 * max(axis.get_title().count("\n") + 1 for axis in row)
+        )
+    figure = axes[0].get_figure(root=True)
+    assert figure is not None
+    figure.set_size_inches(figure.get_size_inches()[0], sum(heights))
+
+
+def small_title(axis: Axes, *lines: str) -> None:
+    text = "\n".join(textwrap.fill(line, LENGTH - 8) for line in lines if line)
+    axis.set_title(text, fontsize=8, linespacing=1.0)
 
 
 def bars_of(found: Estimate) -> list[list[float]] | None:
@@ -106,7 +134,7 @@ def draw_lines(axis: Axes, lines: Sequence[Series]) -> None:
     for place, line in enumerate(lines):
         look = style_of(place)
         shift = (place - (len(lines) - 1) / 2) * 3.5  # points
-        move = matplotlib.transforms.ScaledTranslation(shift / 72, 0, axis.figure.dpi_scale_trans)
+        move = moved(axis, shift)
         shown = [(x, e) for x, e in sorted(line.points, key=lambda p: p[0]) if e is not None and not math.isnan(e.mean)]
         if shown:
             x, y = [x for x, _ in shown], [e.mean for _, e in shown]
@@ -126,6 +154,11 @@ def draw_lines(axis: Axes, lines: Sequence[Series]) -> None:
     axis.autoscale_view()
 
 
+def moved(axis: Axes, points: float) -> matplotlib.transforms.ScaledTranslation:
+    """A shift to the right, to be added to a transform."""
+    return matplotlib.transforms.ScaledTranslation(points / 72, 0, axis.figure.dpi_scale_trans)
+
+
 def _limits(found: Estimate) -> list[float]:
     return [v for v in (found.low, found.high) if not math.isnan(v)]
 
@@ -133,7 +166,7 @@ def _limits(found: Estimate) -> list[float]:
 def mark_missing(axis: Axes, x: float, look: Mapping[str, Any], shift: float = 0.0, *, word: bool = True) -> None:
     """A hollow mark just above the axis, shifted by points, and above it the word `missing`."""
     on_axis = axis.get_xaxis_transform()
-    move = matplotlib.transforms.ScaledTranslation(shift / 72, 0, axis.figure.dpi_scale_trans)
+    move = moved(axis, shift)
     axis.plot([x], [0.03], color=look["color"], marker=look["marker"], mfc="none", ls="none", transform=on_axis + move)
     if word:
         axis.text(x, 0.08, "missing", rotation=90, ha="center", va="bottom", fontsize=6, transform=on_axis)
@@ -179,14 +212,14 @@ def draw_scaling(axis: Axes, lines: Sequence[Series], title: str) -> None:
     axis.set_xticks(shares, [str(Fraction(x).limit_denominator(64)) for x in shares])
     axis.set(xlabel="share of the full training set", ylabel=SCORE, title=title)
     axis.margins(x=0.08)
-    axis.legend(loc="upper left")
+    below(axis, *axis.get_legend_handles_labels(), ncols=2)
 
 
 def level(axis: Axes, name: str, found: Estimate | None) -> None:
-    """A dotted line at the score of a model that stands beside the series (the base)."""
+    """A dotted line at the score of a model that stands beside the series (the base), named right of the panel."""
     if found is not None and not math.isnan(found.mean):
         axis.axhline(found.mean, color="black", lw=0.8, ls=":")
-        place: dict[str, Any] = {"xytext": (0, 1), "textcoords": "offset points", "ha": "right", "va": "bottom"}
+        place: dict[str, Any] = {"xytext": (2, 0), "textcoords": "offset points", "ha": "left", "va": "center"}
         axis.annotate(name, (1, found.mean), xycoords=("axes fraction", "data"), size=7, **place)
 
 
@@ -344,8 +377,9 @@ def draw_best(axis: Axes, lines: Sequence[Series], title: str) -> None:
 
 
 def precision_facts(inputs: Inputs) -> Drawn:
-    """Score against checkable sentences a response, every row of the paper's experiments (of all, where there is none):
-    a gain from saying less lies to the left of where it came from."""
+    """Score against checkable sentences a response, rows of the paper's experiments (of all, where there is none): a
+    gain from saying less lies to the left of where it came from. Marks in one place are shifted a little. An experiment
+    whose models all stand in another's panel is left out."""
     shown = []
     for table in [t for t in inputs.tables if t.number and t.experiments] or inputs.tables:
         column = main_column(table)
@@ -354,28 +388,70 @@ def precision_facts(inputs: Inputs) -> Drawn:
         for experiment in table.experiments:
             rows = [r for r in table.rows if r.experiment is experiment]
             points = {r.name: p for r in rows if (p := fact_point(r, column)) is not None}
-            if points:
-                shown.append((experiment.title, column, [r for r in rows if r.name in points], points))
+            rows = [r for r in rows if r.name in points]
+            if rows:
+                marks = {(column.task, r.n, *_stages(r, "score")) for r in rows}
+                shown.append((marks, (experiment.title, column, rows, points)))
     if not shown:
         return "no finished cell with judged sentences"
-    fig, axes = panels(len(shown), height=3.0)
-    for axis, (title, column, rows, points) in zip(axes, shown, strict=True):
+    shown_once = widest(shown)
+    fig, axes = panels(len(shown_once), columns=3, width=SMALL)
+    entries: list[int] = []
+    for axis, (title, column, rows, points) in zip(axes, shown_once, strict=True):
         looks, legend = looks_of(rows)
-        for row in rows:
+        for row, shift in zip(rows, apart([points[row.name][0].mean for row in rows]), strict=True):
             (facts, score), look = points[row.name], looks[row.name]
-            error: dict[str, Any] = {"xerr": bars_of(facts), "yerr": bars_of(score), "elinewidth": 0.7, "capsize": 1.5}
-            look = {"color": look["color"], "marker": look["marker"]}
-            axis.errorbar([facts.mean], [score.mean], ls="none", **error, **look)
-        axis.set(xlabel="checkable sentences a response", ylabel=SCORE, title=f"{title}\n{column.task}")
+            error: dict[str, Any] = {"xerr": bars_of(facts), "yerr": bars_of(score), "elinewidth": 0.6, "capsize": 1.2}
+            error |= {"color": look["color"], "marker": look["marker"], "mfc": "white", "ms": 3.8, "clip_on": False}
+            axis.errorbar([facts.mean], [score.mean], ls="none", transform=axis.transData + moved(axis, shift), **error)
+            corners = [(x, y) for x in (facts.mean, *_limits(facts)) for y in (score.mean, *_limits(score))]
+            axis.update_datalim(corners)
+        axis.autoscale_view()
+        if axis.get_xlim()[1] - axis.get_xlim()[0] < 1:  # a tenth of a sentence is no difference
+            middle = sum(axis.get_xlim()) / 2
+            axis.set_xlim(middle - 0.5, middle + 0.5)
+        axis.set(xlabel="checkable sentences a response", ylabel=SCORE)
+        small_title(axis, title, column.task)
         axis.margins(0.12)
-        put_legend(axis, legend, lines=False)
+        entries.append(put_legend(axis, legend, lines=False))
+    fit_heights(axes, entries)
+    fig.supxlabel("Marks that would hide each other stand side by side, around their place.", fontsize=7)
     return fig
+
+
+def _stages(row: Row, role: str) -> list[str]:
+    return sorted({stage for cell in row.cells.values() if (stage := cell.stages.get(role)) is not None})
+
+
+def widest(shown: Sequence[tuple[set[Any], Panel]]) -> list[Panel]:
+    """Panels in order, without those that show a part of what another shows (the first, where they show the same)."""
+    kept: list[int] = []
+    for i, (marks, _) in enumerate(shown):
+        if not any(marks < other or (marks == other and j < i) for j, (other, _) in enumerate(shown) if j != i):
+            kept.append(i)
+    return [shown[i][1] for i in kept]
+
+
+def apart(values: Sequence[float]) -> list[float]:
+    """Shifts in points that keep marks of (almost) one value from hiding each other."""
+    near = 0.03 * max(max(values) - min(values), 1.0)
+    groups: list[list[int]] = []
+    for place in sorted(range(len(values)), key=values.__getitem__):
+        if groups and values[place] - values[groups[-1][-1]] <= near:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    shifts = [0.0] * len(values)
+    for group in groups:
+        for i, place in enumerate(sorted(group)):
+            shifts[place] = (i - (len(group) - 1) / 2) * min(6.0, 60 / len(group))
+    return shifts
 
 
 def fact_point(row: Row, column: Column) -> tuple[Estimate, Estimate] | None:
     """Checkable sentences a response, and the score in percent."""
     score = in_percent(row, column)
-    found = [facts_of(s, row) for seed in row.cells if (s := row.score(column, seed)) is not None]
+    found = [facts_of(s, row) for seed in row.measured(column) if (s := row.score(column, seed)) is not None]
     known = [f for f in found if not math.isnan(f)]
     return (over_seeds(known), score) if score is not None and known and not math.isnan(score.mean) else None
 
@@ -398,28 +474,36 @@ def looks_of(rows: Sequence[Row]) -> tuple[dict[str, dict[str, Any]], list[tuple
         names = [", ".join(dict.fromkeys(r.labels.get(k, "") for k in axes)) for r in rows]
         looks = [style_of(i) for i in range(len(rows))]
         return {r.name: look for r, look in zip(rows, looks, strict=True)}, list(zip(names, looks, strict=True))
-    first = list(dict.fromkeys(r.labels.get(axes[0], "") for r in rows))
-    rest = list(dict.fromkeys(", ".join(r.labels.get(k, "") for k in axes[1:]) for r in rows))
+
+    def named(row: Row, keys: Sequence[str]) -> str:
+        shown = [row.labels.get(key, "") for key in keys]
+        return ", ".join(dict.fromkeys(f"{k} {v}" if v[:1].isdigit() else v for k, v in zip(keys, shown, strict=True)))
+
+    first = list(dict.fromkeys(named(r, axes[:1]) for r in rows))
+    rest = list(dict.fromkeys(named(r, axes[1:]) for r in rows))
     found = {}
     for row in rows:
-        colour = style_of(first.index(row.labels.get(axes[0], "")))["color"]
-        shape = style_of(rest.index(", ".join(row.labels.get(k, "") for k in axes[1:])))
-        found[row.name] = shape | {"color": colour}
+        colour = style_of(first.index(named(row, axes[:1])))["color"]
+        found[row.name] = style_of(rest.index(named(row, axes[1:]))) | {"color": colour}
     plain = {"marker": "", "linestyle": "-", "color": "black"}
-    legend = [(f"{axes[0]} {v}", plain | {"color": style_of(i)["color"], "linewidth": 3}) for i, v in enumerate(first)]
-    legend += [(f"{' '.join(axes[1:])} {v}", style_of(i) | {"color": "black"}) for i, v in enumerate(rest)]
+    legend = [(name, plain | {"color": style_of(i)["color"], "linewidth": 3}) for i, name in enumerate(first)]
+    legend += [(name, style_of(i) | {"color": "black"}) for i, name in enumerate(rest)]
     return found, legend
 
 
-def put_legend(axis: Axes, legend: Sequence[tuple[str, Mapping[str, Any]]], *, lines: bool) -> None:
-    """Legend below the panel. lines: whether line styles mean something, else markers do."""
+def put_legend(axis: Axes, legend: Sequence[tuple[str, Mapping[str, Any]]], *, lines: bool) -> int:
+    """Legend below the panel; returns how many lines it has. lines: whether line styles mean something, else markers
+    do."""
     handles = []
     for _, look in legend:
         plain = {"marker": ""} if lines else {"linestyle": "none"} if look["marker"] else {}
         handles.append(Line2D([], [], **{**look, **plain}))
     names = [name for name, _ in legend]
-    fit = max(1, 48 // (max(map(len, names)) + 8))  # columns of that width in a panel
-    below(axis, handles, names, ncols=min(fit, 2 if len(names) > 3 else 3))
+    width = axis.figure.get_size_inches()[0] / axis.get_subplotspec().get_gridspec().ncols  # type: ignore[union-attr]
+    fit = max(1, int(15 * width) // (max(map(len, names)) + 8))  # columns of that width in a panel
+    columns = min(fit, 2 if len(names) > 3 else 3)
+    below(axis, handles, names, ncols=columns)
+    return math.ceil(len(names) / columns)
 
 
 def below(axis: Axes, handles: Sequence[Any], names: Sequence[str], **options: Any) -> None:
@@ -438,37 +522,58 @@ def below(axis: Axes, handles: Sequence[Any], names: Sequence[str], **options: A
 
 
 def reward_margins(inputs: Inputs) -> Drawn:
-    """Reward margin of chosen over rejected against optimiser steps, mean over seeds with its t interval as a band."""
+    """Reward margin of chosen over rejected against optimiser steps, mean over seeds, with its t interval at the last
+    step where the curves are few. An experiment whose trainings all stand in another's panel is left out; losses whose
+    margin is a mean over tokens have a panel of their own."""
     by_stage = {stage: part.set_index("step")["margin"] for stage, part in inputs.results.margins.groupby("stage")}
-    shown = []
+    shown: list[tuple[set[Any], tuple[str, list[Row]]]] = []
     for table in inputs.tables:
         for experiment in table.experiments:
-            rows = [r for r in table.rows if r.experiment is experiment and r.n in (None, 1)]
-            curves = {r.name: [c for seed in r.cells if (c := _curve(r, seed, by_stage)) is not None] for r in rows}
-            rows = [r for r in rows if curves[r.name]]
-            if rows:
-                shown.append((experiment.title, rows, curves))
+            trained: dict[tuple[str, ...], Row] = {}
+            for row in table.rows:
+                stages = tuple(stage for stage in _stages(row, "train") if stage in by_stage)
+                if row.experiment is experiment and stages:
+                    trained.setdefault(stages, row)
+            if trained:
+                shown.append((set(trained), (experiment.title, list(trained.values()))))
     if not shown:
         return "no reward margins (loss_curve.jsonl of the train stages, margins.csv of a collected folder)"
-    fig, axes = panels(len(shown), height=3.0)
-    for axis, (title, rows, curves) in zip(axes, shown, strict=True):
+    parts = [part for title, rows in widest(shown) for part in _by_unit(inputs.results, title, rows)]
+    fig, axes = panels(len(parts), columns=3, width=SMALL)
+    entries: list[int] = []
+    for axis, (title, unit, rows) in zip(axes, parts, strict=True):
         looks, legend = looks_of(rows)
+        ends: Counter[int] = Counter()
         for row in rows:
-            steps = sorted(set.intersection(*(set(c.index) for c in curves[row.name])))
-            found = [over_seeds(c[step] for c in curves[row.name]) for step in steps]
-            look = looks[row.name] | {"marker": ""}
-            axis.plot(steps, [e.mean for e in found], **look)
-            if len(curves[row.name]) > 1:
-                low, high = [e.low for e in found], [e.high for e in found]
-                axis.fill_between(steps, low, high, color=look["color"], alpha=0.12, lw=0)
+            curves = [by_stage[stage] for stage in _stages(row, "train") if stage in by_stage]
+            steps = sorted(set.intersection(*(set(curve.index) for curve in curves)))
+            found = [over_seeds(curve[step] for curve in curves) for step in steps]
+            axis.plot(steps, [e.mean for e in found], **looks[row.name] | {"marker": ""}, lw=1.0)
+            if len(rows) <= MANY and (bars := bars_of(found[-1])) is not None:
+                options = {"color": looks[row.name]["color"], "elinewidth": 0.9, "capsize": 1.5, "clip_on": False}
+                options["transform"] = axis.transData + moved(axis, 2.5 + 3.5 * ends[steps[-1]])
+                axis.errorbar([steps[-1]], [found[-1].mean], bars, fmt="none", **options)
+                axis.update_datalim([(steps[-1], v) for v in _limits(found[-1])])
+                ends[steps[-1]] += 1
+        axis.autoscale_view()
         axis.axhline(0, color="black", lw=0.6)
-        axis.set(xlabel="optimiser step", ylabel="reward margin", title=title)
-        put_legend(axis, legend, lines=True)
+        axis.set(xlabel="optimiser step", ylabel=unit)
+        small_title(axis, title)
+        entries.append(put_legend(axis, legend, lines=True))
+    fit_heights(axes, entries)
     return fig
 
 
-def _curve(row: Row, seed: int, by_stage: Mapping[Any, Any]) -> Any:
-    return by_stage.get(row.cells[seed].stages.get("train", ""))
+def _by_unit(results: Results, title: str, rows: Sequence[Row]) -> Iterator[tuple[str, str, list[Row]]]:
+    """Title, unit and rows of the panels of an experiment."""
+    for per_token, unit in ((False, "reward margin"), (True, "margin, mean over tokens")):
+        if group := [row for row in rows if (_loss(results, row) in NORMALISED) is per_token]:
+            yield title, unit, group
+
+
+def _loss(results: Results, row: Row) -> str:
+    record = results.stages.get(next(iter(_stages(row, "train")), ""), {})
+    return str(((record.get("settings") or {}).get("arguments") or {}).get("preference_loss", ""))
 
 
 # 6: gain against distance
@@ -490,25 +595,25 @@ def gain_distance(inputs: Inputs) -> Drawn:
             x, y = [p.distance for p in part], [100 * p.gain for p in part]
             axis.plot(x, y, ls="none", ms=3, mfc="none", mew=0.7, alpha=0.8, label=f"seed {seed}", **look)
         axis.axhline(0, color="black", lw=0.6)
-        title = str(summary.get("embedding", file.stem))
+        cell = ", ".join(map(str, (summary.get("cell") or {}).values()))
+        title = f"{summary['experiment']}: {cell}" if cell and "experiment" in summary else file.stem
+        title = f"{textwrap.fill(title, LENGTH)}\n{summary.get('embedding', '')}".strip()
         if fit:
             ends = [min(p.distance for p in points), max(p.distance for p in points)]
             line = [100 * (fit["mean_gain"] + fit["slope"] * (d - fit["mean_distance"])) for d in ends]
             axis.plot(ends, line, color="black", lw=1.6, ls="-", marker="")
             each = [100 * v for v in (fit["slope_per_sd"], *fit["slope_per_sd_ci95"])]
-            title += f"\nper s.d. of distance {each[0]:+.1f} [{each[1]:+.1f}, {each[2]:+.1f}] points"
+            title += f": {each[0]:+.1f} [{each[1]:+.1f}, {each[2]:+.1f}] points per s.d."
         axis.set(xlabel="distance to the nearest training topics", ylabel="gain (points)", title=title)
         below(axis, *axis.get_legend_handles_labels(), ncols=4, handletextpad=0.1)
     return fig
 
 
 def _summary(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise HarnessError(f"{file}: not readable as JSON ({error})") from error
+    found = read_json(file) if file.is_file() else {}
+    if not isinstance(found, dict):
+        raise HarnessError(f"{file}: not a summary of analysis.hypothesis; write it again")
+    return found
 
 
 # 7: coverage
@@ -531,9 +636,7 @@ def coverage(inputs: Inputs) -> Drawn:
                 place = float(row.labels["clusters"]), float(row.labels["per_cluster"])
             except (KeyError, ValueError):
                 continue
-            values = (
-                paired_difference(row.by_seed(column), base.by_seed(column)) if column and base else Estimate(math.nan)
-            )
+            values = paired(row, base, column) if column and base else Estimate(math.nan)
             gains[place] = values.scaled(100) if values.n else None
         if not gains:
             raise HarnessError(f"{table.name}: a coverage experiment needs the axes {' and '.join(names)}, in numbers")
@@ -589,8 +692,9 @@ FIGURES: dict[str, Callable[[Inputs], Drawn]] = {
 
 def draw(inputs: Inputs, out: Path) -> tuple[list[Path], dict[str, str]]:
     """Write NAME.pdf and NAME.png for every figure; returns the files, and name to reason of those without data."""
-    out.mkdir(parents=True, exist_ok=True)
     written, skipped = [], {}
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     with plt.rc_context():
         plt.style.use(STYLE)
         for name, make in FIGURES.items():
@@ -599,7 +703,8 @@ def draw(inputs: Inputs, out: Path) -> tuple[list[Path], dict[str, str]]:
                 skipped[name] = found
                 continue
             for ending, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
-                found.savefig(out / f"{name}{ending}", metadata=metadata)
+                with writing(out / f"{name}{ending}"):
+                    found.savefig(out / f"{name}{ending}", metadata=metadata)
                 written.append(out / f"{name}{ending}")
             plt.close(found)
     return written, skipped

@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.cells import find_cells, parse_labels
+from analysis.output import writing
 from analysis.results import CellResult, Results, TaskScore, load_results
 from harness.data.world import World, WorldConfig
 from harness.data.world.generate import question_pieces
@@ -441,13 +442,16 @@ def main(argv: list[str] | None = None) -> None:
         k=args.k,
         centre=args.centre,
     )
+    with writing(args.out):
+        args.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
     answer = measure(load_results(args.results), question)
     fit = gain_against_distance(answer.points)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    write_points(args.out, answer.points)
     text = json.dumps(summary(question, answer, fit), indent=2, ensure_ascii=False)
-    args.out.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
-    write_manifest(args.out.with_suffix(".manifest.json"), manifest(resamples=BOOTSTRAP_RESAMPLES, seed=BOOTSTRAP_SEED))
+    made_with = manifest(resamples=BOOTSTRAP_RESAMPLES, seed=BOOTSTRAP_SEED)
+    with writing(args.out):
+        write_points(args.out, answer.points)
+        args.out.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+        write_manifest(args.out.with_suffix(".manifest.json"), made_with)
     for seed in answer.missing:
         print(f"seed {seed}: not scored in both cells, left out", file=sys.stderr)
     (low, high), (rho_low, rho_high) = fit.slope_ci95, fit.rho_ci95

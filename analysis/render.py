@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -44,6 +45,8 @@ def markdown(grid: Grid, level: int = 2) -> str:
     return "\n".join(lines) + "\n"
 
 
+NUMBERED = re.compile(r"^Table \d+: ")
+WIDE = 9  # columns of a table that is upright
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -57,7 +60,8 @@ def escape(text: str) -> str:
 
 
 def latex(grid: Grid, label: str) -> str:
-    """A `table` environment with booktabs rules; needs \\usepackage{booktabs}."""
+    """A `table` environment with booktabs rules, on its side when it has many columns, shrunk to the page where it is
+    wider; needs \\usepackage{booktabs,graphicx,rotating}. LaTeX numbers it, so the caption does not."""
     top: list[str] = []
     rules: list[str] = []
     place = 1
@@ -70,12 +74,14 @@ def latex(grid: Grid, label: str) -> str:
             rules.append(rf"\cmidrule(lr){{{place}-{place + width - 1}}}")
         place += width
     names = [escape(c) for g in grid.groups for c in g.columns]
+    environment = "sidewaystable" if len(names) > WIDE else "table"
     return "\n".join(
         [
-            r"\begin{table}",
+            rf"\begin{{{environment}}}",
             r"\centering",
-            rf"\caption{{{escape(grid.title)}}}",
+            rf"\caption{{{escape(NUMBERED.sub('', grid.title))}}}",
             rf"\label{{tab:{label}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{''.join(grid.aligned('l', 'r'))}}}",
             r"\toprule",
             " & ".join(top) + r" \\",
@@ -84,9 +90,9 @@ def latex(grid: Grid, label: str) -> str:
             r"\midrule",
             *(_line([escape(cell) for cell in row]) for row in grid.rows),
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}",
             *(rf"\par\footnotesize {escape(note)}" for note in grid.notes),
-            r"\end{table}",
+            rf"\end{{{environment}}}",
             "",
         ]
     )

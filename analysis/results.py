@@ -18,8 +18,10 @@ from typing import Any
 import pandas as pd
 
 from harness.annotation import load_annotations
+from harness.engines import ENGINES
 from harness.errors import HarnessError
 from harness.jsonl import read_jsonl
+from harness.judge_report import label_options
 from harness.manifest import sha256
 from harness.metrics import Counts, count
 
@@ -29,6 +31,7 @@ ANNOTATED = "annotation"  # the filter whose answers are annotations
 MARGIN_COLUMNS = ("stage", "step", "margin", "accuracy")
 """Reward margins in training: train stage, optimiser step, mean reward margin of chosen over rejected in beta units,
 share of pairs with a positive one."""
+USUAL = ("none", "annotation")  # filters that need not be recorded
 FIELDS = ("topic", "responses", "ok", "contradictory", "unverifiable", "nofact", "unparsed")
 
 
@@ -36,9 +39,11 @@ FIELDS = ("topic", "responses", "ok", "contradictory", "unverifiable", "nofact",
 class TaskScore:
     """One model on one task.
 
-    judge: "" where none is used. metrics: lm_eval's by name, without the filter (kept, `name,filter`, where several
-    filters report the same metric); standard errors too. questions: counts of one question each, in doc order, empty
-    for tasks that are not judged and runs without samples. file: lm_eval's results file, relative to the folder loaded.
+    judge: as annotations and judge cards name it, with those of its `judge_args` that may change a label
+    (`dialogue@openai#m {"max_tokens": 8}`); "" where none is used. metrics: lm_eval's by name, without the filter
+    (kept, `name,filter`, where several filters report the same metric); standard errors too. questions: counts of one
+    question each, in doc order, empty for tasks that are not judged and runs without samples. file: lm_eval's results
+    file, relative to the folder loaded. filters: metric to the filter it came through, where that is not the usual one.
     """
 
     task: str
@@ -48,13 +53,26 @@ class TaskScore:
     questions: tuple[Counts, ...]
     file: str
     sha256: str
+    filters: dict[str, str] = field(default_factory=dict)
+
+    def key(self, name: str) -> str | None:
+        """The key of `metrics` that `name` or `name,filter`, as lm_eval's file has it, stands for; None without one."""
+        if name in self.metrics:
+            return name
+        base, comma, of = name.partition(",")
+        known = (self.filters[base],) if base in self.filters else USUAL
+        return base if comma and base in self.metrics and of in known else None
 
     def metric(self, name: str) -> float:
         """A metric's value. Raises HarnessError listing what there is."""
-        if name not in self.metrics:
-            known = ", ".join(m for m in self.metrics if "_stderr" not in m)
-            raise HarnessError(f"{self.file}: task {self.task} has no metric {name!r}; it has {known}")
-        return self.metrics[name]
+        if (key := self.key(name)) is None:
+            raise HarnessError(f"{self.file}: task {self.task} has no metric {name!r}; it has {self.known()}")
+        return self.metrics[key]
+
+    def known(self) -> str:
+        """Its metrics, listed."""
+        names = (name for name in self.metrics if "_stderr" not in name)
+        return ", ".join(f"{name},{self.filters[name]}" if name in self.filters else name for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +140,7 @@ def _load_run(folder: Path, root: Path) -> dict[str, TaskScore]:
         raise HarnessError(f"{folder}: no results: lm_eval wrote no results_*.json here (was --output_path given?)")
     latest: dict[str, tuple[Path, dict[str, Any]]] = {}
     for file in files:
-        data = _json(file)
+        data = read_json(file)
         _check_results(data, file)
         for task in data["results"]:
             if task in latest and latest[task][0].parent != file.parent:
@@ -136,7 +154,8 @@ def _load_run(folder: Path, root: Path) -> dict[str, TaskScore]:
     }
 
 
-def _json(file: Path) -> Any:
+def read_json(file: Path) -> Any:
+    """A JSON file. Raises HarnessError naming it."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -161,14 +180,17 @@ def _task_score(task: str, data: dict[str, Any], file: Path, name: str, checksum
     config = data.get("configs", {}).get(task, {})
     metadata = config.get("metadata") or {}
     samples = samples_of(file, task)
+    questions, judges = _questions(samples) if samples.is_file() else ((), set())
+    metrics, filters = _metrics(data["results"][task])
     score = TaskScore(
         task=task,
         version=str(data["versions"].get(task, "")),
-        judge=str(metadata.get("judge") or ""),
-        metrics=_metrics(data["results"][task]),
-        questions=_questions(samples) if samples.is_file() else (),
+        judge=_judge(metadata, judges),
+        metrics=metrics,
+        questions=questions,
         file=name,
         sha256=checksum,
+        filters=filters,
     )
     correct = score.metrics.get("correct")
     if score.questions and correct is not None and correct != sum(q.ok for q in score.questions):
@@ -179,32 +201,62 @@ def _task_score(task: str, data: dict[str, Any], file: Path, name: str, checksum
     return score
 
 
-def _metrics(values: dict[str, Any]) -> dict[str, float]:
+def judge_name(spec: str) -> str:
+    """A judge's spec as annotations carry it, without the place where its model was served; others stay as they are.
+
+    A server's model that the spec does not name, and the digest of a local folder, are in annotations only.
+    """
+    name, at, engine = spec.partition("@")
+    kind, colon, target = engine.partition(":")
+    if not (at and colon and kind in ENGINES):
+        return spec
+    model = target.partition("#")[2] if kind == "openai" else target
+    return f"{name}@{kind}#{model}" if model else f"{name}@{kind}"
+
+
+def _judge(metadata: dict[str, Any], judges: set[str]) -> str:
+    """judges: those that annotations name, which know what the spec leaves open."""
+    spec = str(metadata.get("judge") or "")
+    name = judge_name(spec)
+    if {judge.partition("#")[0] for judge in judges} == {name.partition("#")[0]}:
+        name = " and ".join(sorted(judges))
+    options = metadata.get("judge_args")
+    options = label_options(spec, options) if isinstance(options, dict) else {}
+    return f"{name} {json.dumps(options, sort_keys=True, ensure_ascii=False)}" if name and options else name
+
+
+def _metrics(values: dict[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
     by_name: dict[str, dict[str, float]] = defaultdict(dict)
     for key, value in values.items():
         name, comma, of = key.partition(",")
         if comma and isinstance(value, int | float):
             by_name[name][of] = float(value)
-    metrics = {}
+    metrics: dict[str, float] = {}
+    filters: dict[str, str] = {}
     for name, found in by_name.items():
         if len(found) == 1:
-            metrics[name] = next(iter(found.values()))
+            ((of, metrics[name]),) = found.items()
+            filters |= {} if of in USUAL or "_stderr" in name else {name: of}
         else:
             metrics |= {f"{name},{of}": value for of, value in found.items()}
-    return metrics
+    return metrics, filters
 
 
-def _questions(samples: Path) -> tuple[Counts, ...]:
-    rows = []
+def _questions(samples: Path) -> tuple[tuple[Counts, ...], set[str]]:
+    """Counts of each question, and the judges that its annotations name."""
+    rows, judges = [], set()
     for number, row in read_jsonl(samples, required=("doc_id", "filter", "filtered_resps")):
         if row["filter"] != ANNOTATED:
             continue
+        if not isinstance(row["doc_id"], int):
+            raise HarnessError(f"{samples}, row {number}: doc_id is {row['doc_id']!r}, not the number of a question")
         try:
             annotations = [a for text in row["filtered_resps"] for a in load_annotations(text)]
             rows.append((row["doc_id"], count(annotations)))
         except (HarnessError, ValueError, TypeError) as error:
             raise HarnessError(f"{samples}, row {number}: {error}") from error
-    return tuple(counts for _, counts in sorted(rows, key=lambda r: r[0]))
+        judges |= {annotation.judge for annotation in annotations if annotation.judge}
+    return tuple(counts for _, counts in sorted(rows, key=lambda r: r[0])), judges
 
 
 class _Store:
@@ -236,10 +288,7 @@ class _Store:
             file = self.root / "stages" / name / "stage.json"
             if name in self.stages or name.startswith("model:") or not file.is_file():
                 continue
-            record = _json(file)
-            if not isinstance(record, dict) or not isinstance(record.get("needs"), dict):
-                raise HarnessError(f"{file}: not a stage's record: it needs kind, settings, needs, seconds, commands")
-            self.stages[name] = record
+            self.stages[name] = record = _record(read_json(file), str(file))
             left += record["needs"].values()
 
     def margins(self) -> pd.DataFrame:
@@ -254,6 +303,12 @@ class _Store:
         return pd.DataFrame(rows, columns=list(MARGIN_COLUMNS)).astype({"margin": float, "accuracy": float})
 
 
+def _record(data: Any, where: str) -> dict[str, Any]:
+    if not isinstance(data, dict) or not isinstance(data.get("needs"), dict) or "kind" not in data:
+        raise HarnessError(f"{where}: not a stage's record: it needs kind, settings, needs, seconds, commands")
+    return data
+
+
 def _load_experiments(root: Path, scores_of: Callable[[str], dict[str, TaskScore]]) -> dict[str, ExperimentResult]:
     files = sorted((root / "experiments").glob("*.json"))
     if not files:
@@ -262,7 +317,7 @@ def _load_experiments(root: Path, scores_of: Callable[[str], dict[str, TaskScore
 
 
 def _experiment(file: Path, scores_of: Callable[[str], dict[str, TaskScore]]) -> ExperimentResult:
-    data = _json(file)
+    data = read_json(file)
     try:
         cells = tuple(
             CellResult(
@@ -292,6 +347,7 @@ def score_row(stage: str, score: TaskScore) -> dict[str, Any]:
         "questions": [[getattr(q, name) for name in FIELDS] for q in score.questions],
         "file": score.file,
         "sha256": score.sha256,
+        **({"filters": score.filters} if score.filters else {}),
     }
 
 
@@ -300,11 +356,12 @@ def score_of_row(row: dict[str, Any]) -> TaskScore:
     return TaskScore(
         task=row["task"],
         version=row["version"],
-        judge=row["judge"],
+        judge=judge_name(row["judge"]),
         metrics={name: math.nan if v is None else float(v) for name, v in row["metrics"].items()},
         questions=tuple(Counts(**dict(zip(FIELDS, q, strict=True))) for q in row["questions"]),
         file=row["file"],
         sha256=row["sha256"],
+        filters=dict(row.get("filters") or {}),
     )
 
 
@@ -317,8 +374,16 @@ def _load_collected(root: Path) -> Results:
         except (KeyError, TypeError, ValueError) as error:
             raise HarnessError(f"{file}, row {number}: not a score ({type(error).__name__}: {error})") from error
     experiments = _load_experiments(root, lambda stage: scores.get(stage, {}))
-    stages = _json(root / "stages.json")
-    return Results(root, experiments, stages, _read_margins(root / MARGINS))
+    return Results(root, experiments, _read_stages(root / "stages.json", scores), _read_margins(root / MARGINS))
+
+
+def _read_stages(file: Path, scored: Iterable[str]) -> dict[str, dict[str, Any]]:
+    data = read_json(file)
+    if not isinstance(data, dict):
+        raise HarnessError(f"{file}: not the records of stages by id; collect again")
+    if missing := next((stage for stage in scored if stage not in data), None):
+        raise HarnessError(f"{file}: no record of the stage {missing}, which has scores in {COLLECTED}; collect again")
+    return {stage: _record(record, f"{file}, {stage}") for stage, record in data.items()}
 
 
 def _read_margins(file: Path) -> pd.DataFrame:

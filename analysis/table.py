@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import re
 from collections import defaultdict
@@ -60,9 +61,21 @@ class Row:
         return ", ".join(self.labels.values())
 
     def score(self, column: Column, seed: int) -> TaskScore | None:
-        """The task's score with this seed, None when it has not run (for best-of-n: with that n)."""
+        """The task's score with this seed, None when it has not run or lacks the task or metric (see `lacks`)."""
         score = self.cells[seed].scores.get(column.task)
-        return None if score and self.n and self.metric(column) not in score.metrics else score
+        return None if score is None or score.key(self.metric(column)) is None else score
+
+    def lacks(self, column: Column, seed: int) -> str:
+        """Why a cell that has run has no value in this column; "" where it has one, or has not run."""
+        cell = self.cells[seed]
+        if not cell.scores or self.score(column, seed) is not None:
+            return ""
+        if column.task not in cell.scores:
+            return f"no task {column.task}; it has {', '.join(sorted(cell.scores))}"
+        known, metric = cell.scores[column.task].known(), self.metric(column)
+        if not metric:
+            return f"several metrics of {column.task}; name one of {known} as {{task: …, metric: …}}"
+        return f"no metric {metric!r} of {column.task}; it has {known}"
 
     def metric(self, column: Column) -> str:
         """lm_eval's name of the value in this row."""
@@ -73,17 +86,29 @@ class Row:
         found = {seed: self.score(column, seed) for seed in sorted(self.cells)}
         return {seed: score.metric(self.metric(column)) for seed, score in found.items() if score is not None}
 
-    def estimate(self, column: Column) -> Estimate | None:
-        """Mean over seeds with its interval in lm_eval's units; for one seed the interval over topics, or from the
-        standard error over questions. None when no seed has run."""
+    def measured(self, column: Column) -> dict[int, float]:
+        """As `by_seed`, each measurement once: under the first of the seeds that share it (an untrained model of the
+        hub is the same under every seed)."""
         values = self.by_seed(column)
+        first = {self.cells[seed].stages["score"]: seed for seed in reversed(values)}
+        return {seed: value for seed, value in values.items() if seed in first.values()}
+
+    def once(self, column: Column) -> bool:
+        """Whether one measurement stands for several seeds."""
+        return len(self.measured(column)) == 1 < len(self.by_seed(column))
+
+    def estimate(self, column: Column) -> Estimate | None:
+        """Mean over the seeds measured with its interval in lm_eval's units; for one the interval over topics, or from
+        the standard error over questions. None when no seed has run."""
+        values = self.measured(column)
         if not values:
             return None
         found = over_seeds(values.values())
         if len(values) > 1:
             return found
-        score, name = self.score(column, next(iter(values))), self.metric(column)
+        score = self.score(column, next(iter(values)))
         assert score is not None
+        name = score.key(self.metric(column)) or ""
         low, high = (score.metrics.get(f"{name}_ci95_{end}", NAN) for end in ("low", "high"))
         if not math.isnan(low):
             return Estimate(found.mean, low, high, 1, "topics")
@@ -92,6 +117,15 @@ class Row:
         if not math.isnan(error):
             return Estimate(found.mean, found.mean - Z95 * error, found.mean + Z95 * error, 1, "questions")
         return found
+
+
+def paired(row: Row, reference: Row, column: Column) -> Estimate:
+    """`paired_difference` of two rows, each pair of measurements once."""
+    values, others = row.by_seed(column), reference.by_seed(column)
+    pairs: dict[tuple[str, str], int] = {}
+    for seed in sorted(values.keys() & others.keys()):
+        pairs.setdefault((row.cells[seed].stages["score"], reference.cells[seed].stages["score"]), seed)
+    return paired_difference({seed: values[seed] for seed in pairs.values()}, others)
 
 
 @dataclass(slots=True)
@@ -164,8 +198,9 @@ def build(results: Results, paper: Path = PAPER, *, mixed_judges: bool = False) 
     """All tables: the paper's twelve, then experiments of our own.
 
     Experiments for one table of the paper share it, unless two fill the same row: then the later one, by name, stands
-    in a table of its own. Raises HarnessError for two versions of a task or two judges in one table (the latter
-    allowed by `mixed_judges`), an unknown task, metric or column, and labels that fit several rows of the paper.
+    in a table of its own. Raises HarnessError for two versions of a task, for two judges in one table or of one task in
+    several (allowed by `mixed_judges`), a malformed `table`, and labels that fit several rows of the paper. A column
+    whose task or metric is nowhere in finished cells gets a note.
     """
     published = load_paper(paper)
     flagged = oddities(published)
@@ -173,10 +208,10 @@ def build(results: Results, paper: Path = PAPER, *, mixed_judges: bool = False) 
     numbered: dict[int, list[ExperimentResult]] = defaultdict(list)
     own = []
     for experiment in results.experiments.values():
-        number = experiment.table.get("number")
+        number = _number(experiment)
         if number is None:
             own.append(experiment)
-        elif number in published:
+        elif isinstance(number, int) and number in published:
             numbered[number].append(experiment)
         else:
             raise HarnessError(f"experiment {experiment.name}: the paper has no table {number!r}; tables are 1 to 12")
@@ -214,7 +249,22 @@ def build(results: Results, paper: Path = PAPER, *, mixed_judges: bool = False) 
             *_unparsed(table),
             *table.notes,
         ]
+    _check_store(results, mixed_judges)
+    for table, notes in zip(tables, _other_draws(results, tables), strict=True):
+        table.notes += notes
     return tables
+
+
+def _number(experiment: ExperimentResult) -> Any:
+    """The number in the paper, None without one. Raises HarnessError for a `table` of another shape."""
+    for name in ("columns", "rename", "where"):
+        if not isinstance(experiment.table.get(name) or {}, dict):
+            raise HarnessError(
+                f"experiment {experiment.name}: table.{name} is {experiment.table[name]!r}, not a mapping; see "
+                "training/experiments/README.md"
+            )
+    number = experiment.table.get("number")
+    return int(number) if isinstance(number, str) and number.isdecimal() else number
 
 
 def _our_rows(experiment: ExperimentResult, printed: PaperTable | None) -> Iterator[Row]:
@@ -258,7 +308,7 @@ def _target(experiment: ExperimentResult, name: str, to: Any) -> tuple[str, str]
 
 def _columns(experiment: ExperimentResult, printed: PaperTable | None) -> tuple[Column, ...]:
     """What the experiment's `columns` name, each score with its counts, the paper's columns first; without `columns`
-    all tasks."""
+    all tasks. metric: "" where a task has several and none is named."""
     seen = {task: score for cell in experiment.cells for task, score in cell.scores.items()}
     if printed and not experiment.table.get("columns"):
         raise HarnessError(f"experiment {experiment.name}: table.columns must say which task fills which column")
@@ -286,9 +336,7 @@ def _main_metric(score: TaskScore | None, task: str) -> str:
     if any(BEST.fullmatch(name) for name in score.metrics):
         return "best_of"
     names = [name for name in score.metrics if "_stderr" not in name]
-    if len(names) != 1:
-        raise HarnessError(f"{score.file}: task {task} reports {', '.join(names)}; name one: {{task: …, metric: …}}")
-    return names[0]
+    return names[0] if len(names) == 1 else ""
 
 
 def _fits(table: Table, experiment: ExperimentResult, rows: Sequence[Row]) -> bool:
@@ -360,9 +408,69 @@ def _check_sources(table: Table, mixed_judges: bool) -> list[str]:
     ]
 
 
+def _check_store(results: Results, mixed_judges: bool) -> None:
+    """Raises HarnessError for a task in two versions, or with two judges, in whatever tables."""
+    versions: dict[str, TaskScore] = {}
+    judges: dict[str, TaskScore] = {}
+    for experiment in results.experiments.values():
+        for score in (s for cell in experiment.cells for s in cell.scores.values()):
+            first = versions.setdefault(score.task, score)
+            if first.version != score.version:
+                raise HarnessError(
+                    f"{results.root}: task {score.task} in two versions: {first.version} in {first.file}, "
+                    f"{score.version} in {score.file}; score all cells with one version"
+                )
+            first = judges.setdefault(score.task, score) if score.judge else score
+            if first.judge != score.judge and not mixed_judges:
+                raise HarnessError(
+                    f"{results.root}: two judges of task {score.task}: {first.judge} in {first.file}, {score.judge} in "
+                    f"{score.file}; their scores cannot be compared (--mixed-judges shows them all the same)"
+                )
+
+
+def _other_draws(results: Results, tables: Sequence[Table]) -> list[list[str]]:
+    """A note for each table with scores of a model that was measured again for another table, with another result."""
+    shown: list[tuple[Table, str, str, str, str, str]] = []  # table, task, row, model, how it was scored, result
+    for table in tables:
+        for column, row, score in scores(table):
+            stage = next(c.stages["score"] for c in row.cells.values() if c.scores.get(score.task) is score)
+            if column.percent and stage in results.stages:
+                settings = results.stages[stage].get("settings") or {}
+                how = json.dumps({k: v for k, v in settings.items() if k != "tasks"}, sort_keys=True)
+                model = json.dumps(results.stages[stage]["needs"], sort_keys=True)
+                shown.append((table, score.task, row.name, model, how, json.dumps(sorted(score.metrics.items()))))
+    # The same result of the same model was scored in the same way, even where settings repeat the task's own.
+    plainest: dict[tuple[str, str, str], str] = {}
+    for _, task, _, model, how, result in shown:
+        plainest[task, model, result] = min(how, plainest.get((task, model, result), how), key=lambda h: (len(h), h))
+    found: dict[tuple[str, str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for table, task, _, model, _, result in shown:
+        found[task, model, plainest[task, model, result]][result].add(table.name)
+    notes = []
+    for table in tables:
+        rows: dict[str, list[str]] = defaultdict(list)
+        others: dict[str, set[str]] = defaultdict(set)
+        for of, task, name, model, _, result in shown:
+            results_of = found[task, model, plainest[task, model, result]]
+            elsewhere = {t for r, names in results_of.items() if r != result for t in names} - {table.name}
+            if of is table and elsewhere:
+                rows[task].append(name)
+                others[task] |= elsewhere
+        notes.append(
+            [
+                f"{task} of {'; '.join(dict.fromkeys(rows[task]))}: other draws of the same models in "
+                f"{', '.join(sorted(others[task]))}, scored beside other tasks: lm_eval seeds a run, not a task."
+                for task in rows
+            ]
+        )
+    return notes
+
+
 def _notes(table: Table) -> Iterator[str]:
     """How ours are to be read."""
-    filled = [f"{c.name}: {c.metric.replace('best_of', 'best of n')} of {c.task}" for c in table.columns if c.percent]
+    filled = [
+        f"{c.name}: {c.metric.replace('best_of', 'best of n') or '?'} of {c.task}" for c in table.columns if c.percent
+    ]
     if filled:
         yield f"Ours: {'; '.join(filled)}."
     estimates = [e for row in table.rows for c in table.columns if c.percent and (e := row.estimate(c)) is not None]
@@ -375,6 +483,11 @@ def _notes(table: Table) -> Iterator[str]:
         yield "† one seed: 95 % cluster bootstrap interval over topics, which says nothing about other seeds."
     if "questions" in over:
         yield "‡ one seed: 95 % interval from lm_eval's standard error over questions."
+    if any(e.over == "seeds" and not 0 <= e.low <= e.high <= 1 for e in estimates):
+        yield "A t interval over few seeds knows no bounds: it may reach below 0 or above 100 %."
+    if once := dict.fromkeys(row.name for row in table.rows for c in table.columns if row.once(c)):
+        yield f"{'; '.join(once)}: one measurement stands for all seeds; it counts as one."
+    yield from lacking(table)
     for experiment in table.experiments:
         where = experiment.table.get("where") or {}
         if where:
@@ -383,6 +496,20 @@ def _notes(table: Table) -> Iterator[str]:
             yield f"{experiment.name} stands beside the paper's rows with {fixed}; what was run is {run}."
         if note := experiment.table.get("note"):
             yield str(note)
+
+
+def lacking(table: Table) -> list[str]:
+    """Columns without a value though cells have run: which task or metric is not there, and what is."""
+    columns: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    rows: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    for column, row in itertools.product(table.columns, table.rows):
+        for seed, cell in row.cells.items():
+            if why := row.lacks(column, seed):
+                columns[cell.experiment, why][column.name] = rows[cell.experiment, why][row.name] = None
+    return [
+        f"{experiment}: {', '.join(names)}: scored, but with {why} ({'; '.join(rows[experiment, why])})."
+        for (experiment, why), names in columns.items()
+    ]
 
 
 def _parts(results: Results, table: Table) -> Iterator[str]:
@@ -451,7 +578,7 @@ def halves(table: Table) -> dict[tuple[str, str], Difference]:
             first, second = sorted(pair, key=lambda r: r.labels.get("distance", ""))
             for column in table.columns:
                 if column.percent:
-                    difference = paired_difference(second.by_seed(column), first.by_seed(column))
+                    difference = paired(second, first, column)
                     found[second.name, column.name] = Difference(second, first, column, difference)
     return found
 
@@ -482,8 +609,7 @@ def differences(table: Table) -> list[Difference]:
             found |= other is not None
             if other is not None and other is not row:
                 for column in (c for c in table.columns if c.percent):
-                    values = paired_difference(row.by_seed(column), other.by_seed(column))
-                    out.append(Difference(row, other, column, values))
+                    out.append(Difference(row, other, column, paired(row, other, column)))
         if rows and not found:
             raise HarnessError(
                 f"experiment {experiment.name}: reference {wanted!r} is no label; the rows are "

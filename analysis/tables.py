@@ -5,7 +5,8 @@
 
 DIR is a sweep's store or its collected files. Each table comes as Markdown, CSV and LaTeX; ours under "this run: …",
 the paper's under "paper". Scores are in percent: mean over seeds with a 95 % t interval over seeds (for one seed the
-interval over topics, marked). What has not run is "missing", what only one side has is "–". --trace prints where a
+interval over topics, marked); over few seeds it may leave 0 to 100. What has not run is "missing", what ran without
+that task or metric "not scored", what only one side has is "–". --trace prints where a
 number comes from: TABLE is a number of the paper or an experiment's name, ROW its key values joined by ", ", COLUMN a
 column's name.
 """
@@ -21,14 +22,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.output import writing
 from analysis.paper import PAPER
 from analysis.render import NONE, Grid, Group, latex, markdown
 from analysis.results import load_results
-from analysis.table import Column, Difference, Row, Table, build, differences, find, halves, scores
+from analysis.table import Column, Difference, Row, Table, build, differences, find, halves, lacking, scores
 from analysis.trace import trace
 from harness.errors import command
 
 MISSING = "missing"
+LACKING = "not scored"  # the cell has run, without that task or metric
 
 
 def number(value: float, column: Column) -> str:
@@ -44,24 +47,31 @@ MARKS = {"topics": "†", "questions": "‡"}
 
 
 def cell_text(row: Row, column: Column) -> str:
-    """Ours as text: value, interval for scores, `missing` or –."""
+    """Ours as text: value, interval for scores, `missing`, `not scored` or –."""
     if not row.cells:
         return NONE
     found = row.estimate(column)
     if found is None:
-        return MISSING
+        return absent(row, column)
     text = number(found.mean, column)
     if column.percent and not math.isnan(found.low):
         text += f" [{number(found.low, column)}, {number(found.high, column)}]{MARKS.get(found.over, '')}"
     return text
 
 
+def absent(row: Row, column: Column) -> str:
+    """What stands for a value that is not there."""
+    return LACKING if any(row.lacks(column, seed) for seed in row.cells) else MISSING
+
+
 def seeds_text(row: Row, columns: Sequence[Column]) -> str:
-    """Seeds behind a row, `2 of 3` when some have not run, the fewest of its columns."""
+    """Measurements behind a row, `2 of 3` when some have not run, the fewest of its columns that were scored."""
     if not row.cells:
         return NONE
-    done = min((len(row.by_seed(column)) for column in columns), default=0)
-    return str(done) if done == len(row.cells) else f"{done} of {len(row.cells)}"
+    planned = len({cell.stages["score"] for cell in row.cells.values()})
+    run = len({cell.stages["score"] for cell in row.cells.values() if cell.scores})
+    done = [len(row.measured(c)) for c in columns if not any(row.lacks(c, seed) for seed in row.cells)]
+    return str(fewest) if (fewest := min(done, default=run)) == planned else f"{fewest} of {planned}"
 
 
 Texts = dict[str, Callable[[Row], str]]  # heading to what a row shows there
@@ -101,7 +111,7 @@ def _counts_together(texts: Texts) -> Texts:
 
 
 def _both(one: str, other: str) -> str:
-    return one if one == other in (NONE, MISSING) else f"{one} / {other}"
+    return one if one == other in (NONE, MISSING, LACKING) else f"{one} / {other}"
 
 
 def _printed_columns(table: Table) -> dict[str, Callable[[Mapping[str, str]], str]]:
@@ -143,8 +153,10 @@ def differences_grid(table: Table) -> Grid | None:
         seeds = str(min(d.estimate.n for d in ds))
         rows.append((*(row.labels.get(k, NONE) for k in table.keys), reference.name, *(texts[n] for n in names), seeds))
     groups = (Group("", (*table.keys, "minus")), Group(table.heading, (*names, "seeds")))
-    note = "Points; paired by seed, 95 % t interval over seeds in brackets."
-    return Grid(f"{table.title}: differences", groups, tuple(rows), (note,))
+    notes = ["Points; paired by seed, 95 % t interval over seeds in brackets."]
+    if once := dict.fromkeys(d.reference.name for d in found if d.reference.once(d.column)):
+        notes.append(f"{'; '.join(once)}: one measurement under all seeds; the intervals leave its own error out.")
+    return Grid(f"{table.title}: differences", groups, tuple(rows), tuple(notes))
 
 
 def frame(table: Table) -> pd.DataFrame:
@@ -158,7 +170,7 @@ def frame(table: Table) -> pd.DataFrame:
             names = [f"{table.heading}: {column.name}{end}" for end in ("", " low", " high")]
             for name, value in zip(names, (found.mean, found.low, found.high) if found else (), strict=False):
                 record[name] = _number(value, column)
-            record |= {n: NONE if not row.cells else MISSING for n in names if found is None}
+            record |= {n: absent(row, column) if row.cells else NONE for n in names if found is None}
             if found and column.percent:
                 record[f"{table.heading}: {column.name} interval over"] = found.over
         for (name, column_name), d in own_difference.items():
@@ -200,9 +212,10 @@ def differences_frame(table: Table) -> pd.DataFrame:
 
 
 def write(tables: Iterable[Table], out: Path) -> list[Path]:
-    """Every table as NAME.md, NAME.csv, NAME.tex, with its differences, and all of them in README.md."""
-    out.mkdir(parents=True, exist_ok=True)
-    written, everything = [], []
+    """Every table as NAME.md, NAME.csv, NAME.tex, with its differences, and all of them in README.md. Raises
+    HarnessError when `out` cannot be written."""
+    everything: list[str] = []
+    contents: dict[str, str] = {}
     for table in tables:
         grids = [g for g in (grid(table), differences_grid(table)) if g is not None]
         text = "\n".join(markdown(g, level) for level, g in enumerate(grids, 2))
@@ -213,11 +226,13 @@ def write(tables: Iterable[Table], out: Path) -> list[Path]:
         )
         if len(grids) > 1:
             files[f"{table.name}_differences.csv"] = differences_frame(table).to_csv(index=False, lineterminator="\n")
-        for name, content in files.items():
+        contents |= files
+    contents["README.md"] = "# Tables\n\n" + "\n".join(everything)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
             (out / name).write_text(content, encoding="utf-8")
-            written.append(out / name)
-    (out / "README.md").write_text("# Tables\n\n" + "\n".join(everything), encoding="utf-8")
-    return [*written, out / "README.md"]
+    return [out / name for name in contents]
 
 
 @command
@@ -237,6 +252,9 @@ def main(argv: list[str] | None = None) -> None:
         return
     for path in write(tables, args.out or args.results / "tables"):
         print(path)
+    for table in tables:
+        for note in lacking(table):
+            print(note, file=sys.stderr)
 
 
 if __name__ == "__main__":

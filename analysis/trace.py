@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.results import CellResult, Results
+from analysis.results import CellResult, Results, read_json
 from analysis.table import Column, Row, Table, halves
 from harness.errors import HarnessError
 
@@ -35,12 +35,16 @@ def trace(results: Results, tables: Sequence[Table], row: str, column: str) -> s
 
 
 def _lines(results: Results, table: Table, row: Row, column: Column) -> list[str]:
-    found = row.estimate(column)
-    shown_as = "missing" if found is None else f"{found.mean!r}, mean of {found.n} of {len(row.cells)} seeds"
+    found, lacks = row.estimate(column), any(row.lacks(column, seed) for seed in row.cells)
+    seeds = f"{len(row.by_seed(column))} of {len(row.cells)} seeds" + ", one measurement" * row.once(column)
+    shown_as = f"{found.mean!r}, mean of {seeds}" if found else "not scored" if lacks else "missing"
     lines = [f"{table.title}; {row.name}; {column.name}: {shown_as}", f"results: {results.root}"]
     shown: set[str] = set()
     for seed, cell in sorted(row.cells.items()):
         score = row.score(column, seed)
+        if why := row.lacks(column, seed):
+            lines += ["", f"seed {seed}: not scored: {cell.stages['score']} has run, with {why}"]
+            continue
         if score is None:
             lines += ["", f"seed {seed}: missing; not finished: {', '.join(_unfinished(results, cell))}"]
             continue
@@ -60,7 +64,9 @@ def _lines(results: Results, table: Table, row: Row, column: Column) -> list[str
     manifest = results.root / "manifest.json"
     if manifest.is_file():
         lines += ["", f"manifest of the sweep: {manifest}"]
-        data = json.loads(manifest.read_text(encoding="utf-8"))
+        data = read_json(manifest)
+        if not isinstance(data, dict):
+            raise HarnessError(f"{manifest}: not a manifest; remove it, or run the sweep again")
         lines += [
             f"  {key}: {json.dumps(data[key])}"
             for key in ("date", "commit", "uncommitted_changes", "command", "python", "packages")

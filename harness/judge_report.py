@@ -13,6 +13,7 @@ import importlib
 import inspect
 import json
 import random
+import re
 import shlex
 import sys
 from collections import Counter, defaultdict
@@ -28,7 +29,7 @@ from harness.annotation import Judgement, Label
 from harness.annotators import annotator_names, judge_spec, open_annotator
 from harness.annotators.base import Annotator, Claim, Progress
 from harness.data.biographies import FACT_LABELS, entity_of
-from harness.engines import open_engine
+from harness.engines import ENGINES, open_engine
 from harness.errors import HarnessError, command
 from harness.factscore.knowledge import Passage
 from harness.factscore.verify import ModelVerifier, Query
@@ -78,14 +79,19 @@ def open_judge(spec: str, options: Mapping[str, Any] | None = None) -> Annotator
 
 
 def label_options(spec: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that can change a label: those of the judge itself that are not at their default. An engine's
-    (concurrency, memory, …) cannot. All options, for a judge that is not known here."""
-    name = spec.partition("@")[0]
+    """The options that can change a label: all that are neither the engine's (concurrency, memory, …) nor at their
+    default, and `extra_body`, which an engine adds to every request. All options for a judge that is not known."""
+    name, _, engine = spec.partition("@")
     if name != "factscore" and name not in annotator_names():
         return dict(options)
     judge = ModelVerifier if name == "factscore" else importlib.import_module(f"harness.annotators.{name}").ANNOTATOR
     own = inspect.signature(judge).parameters
-    return {k: v for k, v in options.items() if k in own and k not in ("engine", "window") and v != own[k].default}
+    kind = ENGINES.get(re.split("[:#]", engine)[0])
+    of_engine = inspect.signature(kind).parameters if kind else {}
+    harmless = {"window", *of_engine} - {"extra_body"}
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in of_engine.values()):
+        harmless |= options.keys() - own.keys()
+    return {k: v for k, v in options.items() if k not in harmless and not (k in own and v == own[k].default)}
 
 
 def judge_labels(labels: HumanLabels, annotator: Annotator, *, progress: bool = True) -> list[Judgement]:

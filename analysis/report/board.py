@@ -195,8 +195,7 @@ def _board(
 def judge_of(of: Card | str) -> str:
     """What a card and a `TaskScore.judge` share when they are of one judge with the same options that move labels."""
     name, options = (of.judge, of.judge_args or {}) if isinstance(of, Card) else _parted(of)
-    moving = {**label_options(name, options), **{k: v for k, v in options.items() if k == "extra_body"}}
-    return f"{name} {json.dumps(moving, sort_keys=True)}"
+    return f"{name} {json.dumps(label_options(name, options), sort_keys=True)}"
 
 
 def _parted(judge: str) -> tuple[str, dict[str, Any]]:

@@ -53,8 +53,11 @@ def lm_eval_files(
     judge: str = "world",
     version: float = 1.0,
     stamp: str = STAMP,
+    metadata: Mapping[str, Any] | None = None,
+    annotated_by: str | None = None,
 ) -> Path:
-    """Results and samples files. tasks: counts of each question of a judged task, or metrics of another."""
+    """Results and samples files. tasks: counts of each question of a judged task, or metrics of another. annotated_by:
+    the judge's name in annotations, where it is not its spec."""
     folder.mkdir(parents=True, exist_ok=True)
     data: dict[str, Any] = {"results": {}, "configs": {}, "versions": {}, "n-samples": {}}
     for task, given in tasks.items():
@@ -70,7 +73,7 @@ def lm_eval_files(
         data["versions"][task] = version
         data["configs"][task] = {"task": task, "repeats": 1, "metadata": {"version": version}}
         if judged or any(name.startswith("best_of_") for name in metrics):
-            data["configs"][task]["metadata"]["judge"] = judge
+            data["configs"][task]["metadata"] |= {"judge": judge, **(metadata or {})}
         if judged:
             rows = [
                 {
@@ -78,7 +81,7 @@ def lm_eval_files(
                     "doc": {},
                     "filter": "annotation",
                     "resps": [["a"]],
-                    "filtered_resps": [annotation(c, judge)],
+                    "filtered_resps": [annotation(c, annotated_by or judge)],
                 }
                 for i, c in enumerate(given)
             ]

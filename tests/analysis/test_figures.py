@@ -7,6 +7,7 @@ from dataclasses import asdict
 import matplotlib.pyplot as plt
 import pytest
 from matplotlib.colors import to_hex
+from scipy import stats
 
 from analysis import figures
 from analysis.collect import collect
@@ -30,7 +31,8 @@ def store(tmp_path_factory):
     write_points(root / "hypothesis" / "policy.csv", points)
     fit = gain_against_distance(points, resamples=50)
     per_sd, *limits = fit.per_sd
-    data = {"embedding": "hidden:policy", "fit": asdict(fit) | {"slope_per_sd": per_sd, "slope_per_sd_ci95": limits}}
+    data: dict = {"experiment": "table04_scaling", "cell": {"dimension": "topic", "scale": "1/3"}}
+    data |= {"embedding": "hidden:policy", "fit": asdict(fit) | {"slope_per_sd": per_sd, "slope_per_sd_ci95": limits}}
     (root / "hypothesis" / "policy.json").write_text(json.dumps(data))
     return root
 
@@ -135,13 +137,82 @@ def test_reward_margins_are_means_over_seeds(inputs):
     end = margins[margins.stage.isin(stages) & (margins.step == 100)].margin
     assert len(end) == 3
     assert axis.lines[0].get_ydata()[-1] == pytest.approx(end.mean())
-    assert len(axis.collections) == 2  # a band for each of the two trained rows, none for the base
+    (first,) = axis.containers[0].get_children()[-1:]  # the interval at the end of the first curve
+    low, high = stats.t.interval(0.95, 2, end.mean(), stats.sem(end))
+    assert sorted(y for _, y in first.get_segments()[0]) == [pytest.approx(low), pytest.approx(high)]
+    assert len(axis.containers) == 2  # one of each of the two trained rows, none of the base
+    assert not any(part.get_clip_on() for c in axis.containers for part in c.get_children())  # right of the axis
+
+
+def one_training(root, name, kept):
+    """Make the trained cells of an experiment those of another, seed by seed."""
+    file = root / "experiments" / f"{name}.json"
+    data = json.loads(file.read_text())
+    for cell in data["cells"]:
+        cell["stages"]["train"] = f"train-{kept}-{cell['seed']}"
+    file.write_text(json.dumps(data))
+
+
+def test_margins_show_each_training_once_and_each_unit_by_itself(tmp_path):
+    builder = StoreBuilder(tmp_path)
+    for name, number, axis, values in (
+        ("methods", 8, "method", ["DPO", "SePO", "Mask-DPO"]),
+        ("temperature", 11, "temperature", ["0.25", "0.5"]),
+    ):
+        builder.experiment(
+            name, {axis: values}, lambda *_: {NEAR: questions(4)}, table={"number": number, "columns": {"score": NEAR}}
+        )
+    one_training(tmp_path, "temperature", "methods-Mask-DPO")
+    for file in (tmp_path / "stages").glob("train-methods-SePO-*/stage.json"):
+        record = json.loads(file.read_text())
+        record["settings"]["arguments"] = {"preference_loss": "sepo"}
+        file.write_text(json.dumps(record))
+    results = load_results(tmp_path)
+    inputs = Inputs(results, build(results))
+    shown = [a for a in figures.reward_margins(inputs).axes if a.get_visible()]
+    assert [(a.get_title(), a.get_ylabel()) for a in shown] == [
+        ("methods", "reward margin"),
+        ("methods", "margin, mean over tokens"),
+    ]
+    assert [[t.get_text() for t in a.get_legend().texts] for a in shown] == [["DPO", "Mask-DPO"], ["SePO"]]
+    inputs.tables[:] = [t for t in inputs.tables if t.number == 11]
+    (axis, *_) = figures.reward_margins(inputs).axes
+    assert (axis.get_title(), len(axis.containers)) == ("temperature", 1)  # alone, the one training there is
+
+
+def test_marks_in_one_place_are_parted_and_others_stay():
+    assert figures.apart([4.0, 6.0, 4.01, 5.0]) == [-3.0, 0.0, 3.0, 0.0]
+    assert figures.apart([1.0]) == [0.0]
+    many = figures.apart([2.0] * 20)
+    assert len(set(many)) == 20 and max(many) - min(many) < 60
+    assert figures.widest([({1}, "a"), ({1, 2}, "b"), ({2, 1}, "c"), ({3}, "d")]) == ["b", "d"]
+
+
+def test_small_panels_hide_nothing_under_text(inputs):
+    for make in (figures.scaling, figures.near_far, figures.precision_facts, figures.reward_margins):
+        figure = make(inputs)
+        figure.canvas.draw()
+        for axis in (a for a in figure.axes if a.get_visible()):
+            inside = axis.get_window_extent()
+            texts = [t for t in axis.texts if t.get_text() == "base"]
+            for box in [t.get_window_extent() for t in texts] + [axis.get_legend().get_window_extent()]:
+                assert box.x0 >= inside.x1 or box.y1 <= inside.y0
+            assert axis.get_window_extent().height > 80, axis.get_title()  # of 100 a inch
+        plt.close(figure)
+
+
+def test_a_place_that_cannot_be_written_is_one_line(store, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["--results", str(store), "--out", str(tmp_path / "file" / "x")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: --out {tmp_path / 'file' / 'x'}: cannot be written (") and error.count("\n") == 1
 
 
 def test_gain_against_distance_shows_points_and_slope(inputs, store, tmp_path):
     axis = figures.gain_distance(inputs).axes[0]
     assert lines(axis)["seed 1"][0] == (0.0, pytest.approx(22.0))
-    assert re.search(r"hidden:policy\nper s\.d\. of distance -7\.6 \[.*\] points", axis.get_title())
+    title = r"table04_scaling: topic, 1/3\nhidden:policy: -7\.6 \[.*\] points per s\.d\."
+    assert re.fullmatch(title, axis.get_title())
     (tmp_path / "hypothesis").mkdir()
     (tmp_path / "hypothesis" / "x.csv").write_text("a,b\n1,2\n")
     with pytest.raises(HarnessError, match=r"x\.csv: no table of topic, seed, distance"):

@@ -416,6 +416,7 @@ def doubled(store: Path) -> None:
         (None, ["--embedding", "words"], "embedding 'words' is not known"),
         (None, ["--embedding", "tfidf", "--template", "On {topic}."], "embedding tfidf: .*template"),
         (None, ["--out", "gain.json"], "--out names the CSV file"),
+        (None, ["--out", f"{__file__}/gain.csv"], r"--out .*gain\.csv: cannot be written \("),
     ],
 )
 def test_bad_input_is_one_clear_error(

@@ -309,12 +309,12 @@ def test_collected_results_have_tables_and_no_responses(tmp_path: Path) -> None:
 
 def test_two_judges_are_marked(tmp_path: Path) -> None:
     a_run(tmp_path / "a")
-    write_lm_eval(tmp_path / "b", {TASK: list(made_up("b", 6, 4, 0.5))}, "dialogue@hf:m")
+    write_lm_eval(tmp_path / "b", {TASK: list(made_up("b", 6, 4, 0.5))}, "dialogue@hf#m")
     page = tmp_path / "report.html"
     assert main([f"--run=a={tmp_path / 'a'}", f"--run=b={tmp_path / 'b'}", "--out", str(page)]) == 0
     text = page.read_text("utf-8")
     assert "2 judges in this report" in text and "Rows differ in judge: compare only rows that agree." in text
-    assert text.count(">dialogue@hf:m</td>") == text.count(">lexical</td>") == 1
+    assert text.count(">dialogue@hf#m</td>") == text.count(">lexical</td>") == 1
 
 
 def card_file(folder: Path, judge: str) -> Path:

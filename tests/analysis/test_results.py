@@ -4,11 +4,13 @@ import gzip
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from analysis.collect import collect, main, portable
-from analysis.results import load_results, load_run
+from analysis.results import judge_name, load_results, load_run, score_of_row, score_row
+from harness.annotators import open_annotator
 from harness.data import anah
 from harness.errors import HarnessError
 from harness.metrics import factuality
@@ -75,6 +77,51 @@ def test_metrics_of_several_filters_keep_them(tmp_path):
         score.metric("exact_match")
 
 
+def test_a_metric_is_found_with_the_filter_it_came_through_and_no_other(tmp_path):
+    lm_eval_files(tmp_path, {"mbpp": {"pass_at_1,extract_code": 0.7, "acc,none": 0.5}, NEAR: questions(4)})
+    run = load_run(tmp_path)
+    again = {name: score_of_row(json.loads(json.dumps(score_row("s", score)))) for name, score in run.items()}
+    assert again == run
+    for scores in (run, again):
+        score = scores["mbpp"]
+        assert [score.metric(n) for n in ("pass_at_1", "pass_at_1,extract_code", "acc,none")] == [0.7, 0.7, 0.5]
+        assert scores[NEAR].metric("factuality,annotation") == scores[NEAR].metric("factuality")
+        for name in ("pass_at_1,none", "acc,strict-match", "nothing,none"):
+            with pytest.raises(HarnessError, match=f"no metric '{name}'; it has .*pass_at_1,extract_code"):
+                score.metric(name)
+    assert "filters" not in score_row("s", run[NEAR])
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["world", "lexical", "dialogue@openai:http://h1:8000/v1#m", "dialogue@vllm:org/model", "dialogue@hf:org/model"],
+)
+def test_judges_are_named_as_annotations_name_them(spec):
+    assert judge_name(spec) == judge_name(judge_name(spec)) == open_annotator(spec).spec
+
+
+def test_a_judge_is_the_same_on_another_host_and_another_with_other_arguments(tmp_path):
+    def judge(host, arguments=None, spec="dialogue@openai:http://{}:8000/v1#m", **options):
+        metadata = {} if arguments is None else {"judge_args": arguments}
+        given = {NEAR: questions(4), "world_best": {"best_of_2": 0.5}}
+        lm_eval_files(tmp_path, given, judge=spec.format(host), metadata=metadata, **options)
+        return {score.judge for score in load_run(tmp_path).values()}
+
+    name = "dialogue@openai#m"
+    assert judge("h1", annotated_by=name) == judge("h2", {}, annotated_by=name) == {name}
+    assert judge("h1", {"concurrency": 8, "timeout": 5}, annotated_by=name) == {name}  # decide no label
+    for arguments in ({"temperature": 1.0}, {"max_tokens": 8}, {"extra_body": {"seed": 1}}):
+        found = judge("h1", arguments | {"retries": 1}, annotated_by=name)
+        assert found == {f"{name} {json.dumps(arguments)}"}
+    trusting = {"trust_remote_code": True, "max_tokens": 8}
+    assert judge("", trusting, "anah_v2@vllm:m", annotated_by="anah_v2@vllm#m") == {'anah_v2@vllm#m {"max_tokens": 8}'}
+    # A server's only model, and a folder's digest, are known from the annotations.
+    lm_eval_files(tmp_path, {NEAR: questions(4)}, judge="dialogue@openai:http://h:1/v1", annotated_by=name)
+    assert load_run(tmp_path)[NEAR].judge == name
+    row = score_row("s", load_run(tmp_path)[NEAR]) | {"judge": "dialogue@openai:http://h1:8000/v1#m"}
+    assert score_of_row(row).judge == name  # a file collected before
+
+
 def test_cells_that_have_not_run_have_no_scores(store):
     results = load_results(store)
     cells = results.experiments["table04_scaling"].cells
@@ -116,6 +163,25 @@ def test_collect_drops_experiments_that_are_gone(tmp_path):
     assert not (tmp_path / "out" / "experiments" / "old.json").exists()
     with pytest.raises(HarnessError, match="--out is the folder that is read"):
         collect(load_results(tmp_path / "store"), tmp_path / "store")
+
+
+def test_collected_files_come_all_or_not_at_all(tmp_path, capsys):
+    store = full_store(tmp_path / "store").root
+    assert main(["--results", str(store), "--out", str(tmp_path / "out")]) == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    results = load_results(store)
+    (store / "experiments" / "table08_methods.json").unlink()  # goes while it is being collected
+    with pytest.raises(HarnessError, match="out: cannot be written"):
+        collect(replace(results, stages={}), tmp_path / "out")
+    assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == before
+    (tmp_path / "file").write_text("")
+    capsys.readouterr()
+    assert main(["--results", str(store), "--out", str(tmp_path / "file" / "x")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: --out ") and "file/x: cannot be written" in error and error.count("\n") == 1
+    (store / "manifest.json").write_text("{")
+    assert main(["--results", str(store), "--out", str(tmp_path / "new")]) == 2
+    assert "manifest.json: not readable as JSON" in capsys.readouterr().err
 
 
 def test_paths_of_this_machine_are_made_portable(tmp_path, monkeypatch):
@@ -165,6 +231,9 @@ def test_damaged_samples_are_named_with_their_row(tmp_path):
     samples.write_text(text.replace('\\"label\\": \\"ok\\"', '\\"label\\": \\"fine\\"'))
     with pytest.raises(HarnessError, match=r"samples_.*, row 1: not an annotation"):
         load_run(tmp_path)
+    samples.write_text(text.replace('"doc_id": 9,', '"doc_id": "9",'))
+    with pytest.raises(HarnessError, match=r"samples_.*, row 1: doc_id is '9', not the number of a question"):
+        load_run(tmp_path)
     samples.write_text("".join(text.splitlines(keepends=True)[:-1]))
     with pytest.raises(HarnessError, match="not the samples of that run"):
         load_run(tmp_path)
@@ -202,6 +271,16 @@ def test_damaged_experiments_stages_and_collected_files_are_named(tmp_path):
     (tmp_path / "c" / "margins.csv").write_text("a,b\n1,2\n")
     with pytest.raises(HarnessError, match=r"margins\.csv: no table of stage, step, margin"):
         load_results(tmp_path / "c")
+    (tmp_path / "c" / "margins.csv").write_text("stage,step,margin,accuracy\n")
+    stages = tmp_path / "c" / "stages.json"
+    for text, message in (
+        ("{}", r"no record of the stage score-e-x-0, which has scores"),
+        ("[]", r"not the records of stages by id"),
+        ('{"score-e-x-0": {}}', r"stages\.json, score-e-x-0: not a stage's record"),
+    ):
+        stages.write_text(text)
+        with pytest.raises(HarnessError, match=message):
+            load_results(tmp_path / "c")
     (tmp_path / "s" / "stages" / "base-0" / "stage.json").write_text("{}")
     with pytest.raises(HarnessError, match=r"stage\.json: not a stage's record"):
         load_results(tmp_path / "s")

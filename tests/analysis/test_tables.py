@@ -5,9 +5,13 @@ import hashlib
 import json
 import math
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -15,9 +19,10 @@ from scipy import stats
 from analysis.collect import collect
 from analysis.intervals import over_seeds, paired_difference
 from analysis.paper import load_paper
+from analysis.render import latex
 from analysis.results import load_results
 from analysis.table import build, differences, halves
-from analysis.tables import grid, main
+from analysis.tables import differences_grid, grid, main, write
 from harness.errors import HarnessError
 from tests.analysis.stores import BEST, BIO, NEAR, StoreBuilder, full_store, lm_eval_files, questions
 
@@ -251,6 +256,7 @@ def test_csv_and_readers_tables_come_the_same_from_store_and_collected_files(sto
     assert (row["this run: fact world: judge"], row["paper: score"]) == ("world", "73.38")
     assert rows["Baseline", "256"]["this run: fact world: score"] == "–"
     text = (tmp_path / "a" / "table02_mask_ablation.tex").read_text()
+    assert r"\caption{Mask ablation}" in text and text.startswith("\\begin{sidewaystable}\n")
     assert r"\multicolumn{5}{c}{this run: fact world} & \multicolumn{5}{c}{paper} \\" in text
     assert r"anah\_v2\_score" in text and "&" in text
     body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
@@ -298,6 +304,206 @@ def test_traces_of_missing_cells_differences_and_the_papers_rows(store, capsys):
     assert "no table 'nothing'; there are 1 to 12 and coverage" in trace("nothing", "DPO", "score")[1]
 
 
+GENERAL = {  # what lm_eval reports for llama31-8b/table10_general.yaml, shortened to its shape
+    "gsm8k": {"exact_match,strict-match": 0.5, "exact_match,flexible-extract": 0.6},
+    "general_ability_math": {"exact_match,none": 0.3, "math_verify,none": 0.4, "math_verify_stderr,none": 0.01},
+    "gpqa_diamond_cot_zeroshot": {"exact_match,strict-match": 0.1, "exact_match,flexible-extract": 0.2},
+    "humaneval_instruct": {"pass@1,create_test": 0.7, "pass@1_stderr,create_test": 0.03},
+    "mbpp_instruct": {"pass_at_1,extract_code": 0.8, "pass_at_1_stderr,extract_code": 0.02},
+}
+
+
+def test_the_columns_of_the_papers_general_benchmarks_find_their_metrics(tmp_path, capsys):
+    file = Path(__file__).parents[2] / "training/experiments/llama31-8b/table10_general.yaml"
+    asked = yaml.safe_load(file.read_text())["table"]
+    StoreBuilder(tmp_path / "s").experiment("e", {"model": ["base", "Mask-DPO"]}, lambda *_: GENERAL, table=asked)
+    collect(load_results(tmp_path / "s"), tmp_path / "c")
+    for place in ("s", "c"):
+        table = next(t for t in build(load_results(tmp_path / place)) if t.number == 10)
+        row = text_of(table, "Mask-DPO")
+        shown = {c.name: row[f"{table.heading}: {c.name}"].partition(" ")[0] for c in table.columns}
+        assert shown == {"gsm8k": "60.0", "math": "40.0", "gpqa": "20.0", "humaneval": "70.0", "mbpp": "80.0"}
+        assert main(["--results", str(tmp_path / place), "--trace", "10", "Mask-DPO", "humaneval"]) == 0
+        assert "0.7" in capsys.readouterr().out
+    assert StoreBuilder(tmp_path / "one").experiment(
+        "e", {"model": ["base"]}, lambda *_: GENERAL, table=asked, seeds=[0]
+    )
+    table = next(t for t in build(load_results(tmp_path / "one")) if t.number == 10)
+    assert text_of(table, "base")[f"{table.heading}: math"] == "40.0 [38.0, 42.0]‡"
+
+
+def test_a_column_that_is_not_there_stops_no_other(tmp_path, capsys):
+    columns = {
+        "near": NEAR,
+        "naer": "world_factuality_naer",
+        "x": {"task": NEAR, "metric": "accuracy"},
+        "gsm8k": "gsm8k",
+        "strict": {"task": "gsm8k", "metric": "exact_match,none"},
+    }
+    given = {NEAR: questions(4), "gsm8k": {"exact_match,a": 0.5, "exact_match,b": 0.6}}
+    builder = StoreBuilder(tmp_path)
+    builder.experiment(
+        "e", {"method": ["DPO"]}, lambda labels, seed: given if seed else None, table={"columns": columns}
+    )
+    builder.experiment("f", {"method": ["DPO"]}, lambda *_: given, table={"columns": {"near": NEAR}})
+    assert main(["--results", str(tmp_path)]) == 0
+    error = capsys.readouterr().err
+    held = f"scored, but with no task world_factuality_naer; it has gsm8k, {NEAR} (DPO)."
+    assert f"e: naer, naer correct, naer incorrect: {held}\n" in error and error.count("\n") == 4
+    assert "x: scored, but with no metric 'accuracy' of" in error and "factuality_macro" in error
+    assert "gsm8k: scored, but with several metrics of gsm8k; name one of exact_match,a, exact_match,b" in error
+    assert "strict: scored, but with no metric 'exact_match,none' of gsm8k" in error
+    table = next(t for t in build(load_results(tmp_path)) if t.name == "e")
+    row = text_of(table, "DPO")
+    assert row["this run: fact world: naer"] == "not scored" and row["this run: fact world: near"].startswith("39.0")
+    assert row["this run: fact world: seeds"] == "2 of 3"
+    assert f"e: naer, naer correct, naer incorrect: {held}" in table.notes
+    assert main(["--results", str(tmp_path), "--trace", "e", "DPO", "naer"]) == 0
+    text = capsys.readouterr().out
+    assert (
+        f"seed 1: not scored: score-e-DPO-1 has run, with no task world_factuality_naer; it has gsm8k, {NEAR}" in text
+    )
+    assert "seed 0: missing; not finished: " in text
+
+
+def share_one_score(root, name, label):
+    """Make the cells of a label one measurement under all seeds, as a model of the hub is."""
+    file = root / "experiments" / f"{name}.json"
+    data = json.loads(file.read_text())
+    cells = [cell for cell in data["cells"] if label in cell["labels"].values()]
+    for cell in cells:
+        cell["stages"]["score"] = cells[0]["stages"]["score"]
+    file.write_text(json.dumps(data))
+
+
+def test_one_measurement_under_all_seeds_counts_once(tmp_path):
+    StoreBuilder(tmp_path).experiment(
+        "e",
+        {"method": ["base", "DPO", "also base"]},
+        lambda labels, seed: {NEAR: questions(4 + (labels["method"] == "DPO") * (1 + seed % 2))},
+        table={"columns": {"near": NEAR}, "reference": "base"},
+    )
+    share_one_score(tmp_path, "e", "base")
+    share_one_score(tmp_path, "e", "also base")
+    (table,) = (t for t in build(load_results(tmp_path)) if t.name == "e")
+    base, dpo = table.row("base"), table.row("DPO")
+    (column,) = (c for c in table.columns if c.percent)
+    found = base.estimate(column)
+    score = base.cells[0].scores[NEAR]
+    assert (found.n, found.over) == (1, "topics")
+    assert (found.low, found.high) == (score.metrics["factuality_ci95_low"], score.metrics["factuality_ci95_high"])
+    assert (dpo.estimate(column).n, dpo.estimate(column).over) == (3, "seeds")
+    assert [text_of(table, name)["this run: fact world: seeds"] for name in ("base", "DPO")] == ["1", "3"]
+    assert any(note.startswith("base; also base: one measurement stands for all seeds") for note in table.notes)
+    of = {d.row.name: d.estimate for d in differences(table) if d.column == column}
+    assert of["DPO"].n == 3 and of["DPO"].low < of["DPO"].mean < of["DPO"].high
+    assert of["also base"].n == 1 and math.isnan(of["also base"].low)
+    notes = differences_grid(table).notes
+    assert "base: one measurement under all seeds; the intervals leave its own error out." in notes
+
+
+def test_versions_and_judges_are_held_together_over_all_tables(tmp_path, capsys):
+    builder = StoreBuilder(tmp_path)
+    for name in ("a", "b"):
+        builder.experiment(
+            name, {"m": ["x"]}, lambda *_: {NEAR: questions(4)}, table={"columns": {"near": NEAR}}, seeds=[0]
+        )
+    folder = tmp_path / "stages" / "score-b-x-0" / "lm_eval" / "model"
+    lm_eval_files(folder, {NEAR: questions(4)}, judge="lexical")
+    assert main(["--results", str(tmp_path)]) == 2
+    assert re.search(f"two judges of task {NEAR}: world in .*a-x-0.*, lexical in .*b-x-0", capsys.readouterr().err)
+    assert main(["--results", str(tmp_path), "--mixed-judges"]) == 0
+    lm_eval_files(folder, {NEAR: questions(4)}, version=2.0)
+    assert main(["--results", str(tmp_path), "--mixed-judges"]) == 2
+    assert re.search(f"task {NEAR} in two versions: 1.0 in .*a-x-0.*, 2.0 in .*b-x-0", capsys.readouterr().err)
+
+
+def test_other_draws_of_the_same_model_are_said_to_be_that(tmp_path):
+    builder = StoreBuilder(tmp_path)
+    right = {"a": 4, "b": 5, "c": 5, "d": 6}
+    for name in right:
+        builder.experiment(
+            name,
+            {"m": ["x"]},
+            lambda *_, name=name: {NEAR: questions(right[name])},
+            table={"columns": {"near": NEAR}},
+            seeds=[0],
+        )
+        file = tmp_path / "stages" / f"score-{name}-x-0" / "stage.json"
+        record = json.loads(file.read_text()) | {"needs": {"model": "base-0"}}
+        record["settings"] |= {
+            "tasks": [name],
+            **({"gen_kwargs": {"temperature": right[name]}} if name in "cd" else {}),
+        }
+        file.write_text(json.dumps(record))
+    made = {t.name: [n for n in t.notes if "other draws" in n] for t in build(load_results(tmp_path)) if not t.paper}
+    end = "scored beside other tasks: lm_eval seeds a run, not a task."
+    assert made == {
+        "a": [f"{NEAR} of x: other draws of the same models in b, c, {end}"],
+        "b": [f"{NEAR} of x: other draws of the same models in a, {end}"],
+        "c": [f"{NEAR} of x: other draws of the same models in a, {end}"],  # the settings say what the task says
+        "d": [],
+    }
+
+
+def test_a_number_of_the_paper_may_be_text(tmp_path):
+    made = small(tmp_path, {"number": "8", "columns": {"score": NEAR}})
+    assert [t.name for t in made if t.experiments] == ["table08_preference_optimization"]
+
+
+def test_intervals_that_leave_the_scale_get_a_note(tmp_path):
+    made = small(tmp_path, {"kind": "own"}, scores=lambda _, seed: {NEAR: questions(8 + seed)})
+    assert any(note.startswith("A t interval over few seeds knows no bounds") for note in made[-1].notes)
+    made = small(tmp_path / "b", {"kind": "own"}, scores=lambda _, seed: {NEAR: questions(5 + seed % 2, facts=14)})
+    assert not any("knows no bounds" in note for note in made[-1].notes)
+
+
+def test_places_that_cannot_be_written_and_broken_manifests_are_one_line(store, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("")
+    for out in (file, file / "x"):
+        assert main(["--results", str(store), "--out", str(out)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: --out {out}: cannot be written (") and error.count("\n") == 1
+    small(tmp_path / "s", {"number": 8, "columns": {"score": NEAR}}, seeds=[0])
+    for text, message in (("{", "not readable as JSON"), ("3", "not a manifest")):
+        (tmp_path / "s" / "manifest.json").write_text(text)
+        assert main(["--results", str(tmp_path / "s"), "--trace", "8", "DPO", "score"]) == 2
+        assert f"manifest.json: {message}" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
+@pytest.mark.slow
+def test_latex_takes_every_table_within_the_page(store, tmp_path):
+    write(build(load_results(store)), tmp_path)
+    lines = [rf"\input{{{file.name}}}" for file in sorted(tmp_path.glob("*.tex"))]
+    head = [r"\documentclass{article}", r"\usepackage{booktabs,graphicx,rotating}", r"\begin{document}"]
+    (tmp_path / "all.tex").write_text("\n".join([*head, *lines, r"\end{document}"]))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert answer.returncode == 0, answer.stdout[-2000:]
+    assert "Overfull" not in answer.stdout and "Float too large" not in answer.stdout
+
+
+LATEX = re.compile(r"\\(begin|end)\{(\w+)\}")
+
+
+def test_latex_is_well_formed(tables):
+    for table in tables.values():
+        text = latex(grid(table), table.name)
+        assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+        opened = []
+        for kind, name in LATEX.findall(text):
+            if kind == "begin":
+                opened.append(name)
+            else:
+                assert opened.pop() == name
+        assert not opened
+        (caption,) = re.findall(r"\\caption\{(.*)\}", text)
+        assert not caption.startswith("Table ") and caption
+        assert text.startswith(r"\begin{sidewaystable}") == (len(grid(table).flat()) > 9)
+
+
 def test_mixed_judges_and_versions_are_refused(tmp_path, capsys):
     table = {"number": 8, "columns": {"score": NEAR}}
     small(tmp_path, table, seeds=[0])
@@ -320,11 +526,10 @@ def test_mixed_judges_and_versions_are_refused(tmp_path, capsys):
         ({"number": 13, "columns": {"score": NEAR}}, None, "the paper has no table 13"),
         ({"number": 8}, None, "table.columns must say which task fills which column"),
         ({"columns": {"x": 3}}, None, "column x is 3; give a task, or task and metric"),
-        (
-            {"columns": {"x": {"task": NEAR, "metric": "accuracy"}}},
-            None,
-            "no metric 'accuracy'; it has factuality, ",
-        ),
+        ({"number": "13", "columns": {"score": NEAR}}, None, "the paper has no table 13"),
+        ({"number": "two", "columns": {"score": NEAR}}, None, "the paper has no table 'two'"),
+        ({"columns": [NEAR]}, None, r"experiment e: table.columns is \['world_.*'\], not a mapping"),
+        ({"columns": {"x": NEAR}, "rename": ["a"]}, None, "experiment e: table.rename is .* not a mapping"),
         ({"number": 5, "columns": {"score": NEAR}}, {"distance": ["near"]}, r"near fits 6 rows of table 5 .*say which"),
         ({"columns": {"x": NEAR}, "reference": "KTO"}, None, "reference 'KTO' is no label; the rows are DPO; DPOP"),
     ],
