@@ -188,7 +188,9 @@ def main(argv: list[str] | None = None) -> None:
         plan_file.parent.mkdir(exist_ok=True)
         plan_file.write_text(text, encoding="utf-8")
         line = shlex.join(["python", "-m", "training.sweep", *(sys.argv[1:] if argv is None else argv)])
-        write_manifest(store.root / "manifest.json", manifest(inputs=args.experiments, command=line))
+        made_with = store.root / "manifest.json"
+        if not made_with.is_file() or not all(map(store.done, plan.stages)):  # else it made nothing
+            write_manifest(made_with, manifest(inputs=args.experiments, command=line))
         run_workers(
             store.root,
             plan_file,

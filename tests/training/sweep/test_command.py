@@ -14,7 +14,7 @@ import pytest
 
 from harness.errors import HarnessError
 from training.sweep.command import estimate, main, status, write_experiments
-from training.sweep.experiment import load_experiment
+from training.sweep.experiment import STAGES, load_experiment
 from training.sweep.plan import make_plan
 from training.sweep.store import MOST_DEATHS, Store
 
@@ -50,6 +50,18 @@ def test_a_finished_cell_says_done(planned):
     found, plan, store = planned
     finish(store, plan, *{stage.kind for stage in plan.stages.values()})
     assert status(found, plan, store).splitlines() == ["tiny: 2 done of 2 cells", "stages: 8 done"]
+
+
+def test_a_run_that_has_nothing_to_do_leaves_the_manifest_of_the_one_that_had(planned):
+    (experiment,), plan, store = planned
+    made_with = store.root / "manifest.json"
+    finish(store, plan, *STAGES)
+    made_with.write_text("of an earlier run")
+    assert main(["run", str(experiment.path), "--store", str(store.root)]) == 0
+    assert made_with.read_text() == "of an earlier run"
+    made_with.unlink()
+    assert main(["run", str(experiment.path), "--store", str(store.root)]) == 0
+    assert "training.sweep" in json.loads(made_with.read_text())["command"]
 
 
 def test_changing_one_cell_reruns_that_cell_and_nothing_else(tmp_path, capsys):
