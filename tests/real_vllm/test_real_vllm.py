@@ -90,7 +90,7 @@ def test_all_three_turns_and_the_evidence(server: Server, monkeypatch: pytest.Mo
 def test_killed_server_loses_no_finished_answer(server: Server, tmp_path: Path) -> None:
     sentences = claims(40)
     cache = AnswerCache(tmp_path / "cache.sqlite")
-    options = {"guided": True, "concurrency": 4, "retries": 1, "timeout": 60}
+    options = {"guided": True, "concurrency": 4, "retries": 1, "timeout": 300}
     first = open_annotator(f"dialogue@{server.target}", options, cache)
 
     def kill_soon() -> None:
