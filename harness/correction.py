@@ -466,13 +466,18 @@ def correct(
     if estimate is not None:
         data["corrected"] = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
         if estimate.clipped and card is not None:
-            tp, fn, tn, fp, *_ = card.topics.sum(0)
-            notes.append(
-                f"the judge's share {data['raw']['value']:.4f} is outside {fp / (tn + fp):.4f} to {tp / (tp + fn):.4f},"
-                " all that its errors on the card allow; the value was cut, and unless noise explains it the card does "
-                "not fit this run: label some of its sentences"
-            )
+            notes.append(misfit(rows, card))
     return data
+
+
+def misfit(rows: Sequence[Counts], card: Card) -> str:
+    """What to say where the corrected value had to be cut (`Estimate.clipped`)."""
+    tp, fn, tn, fp, *_ = card.topics.sum(0)
+    return (
+        f"the judge's share {factuality(rows):.4f} is outside {fp / (tn + fp):.4f} to {tp / (tp + fn):.4f}, all that "
+        "its errors on the card allow; the value was cut, and unless noise explains it the card does not fit this run: "
+        "label some of its sentences"
+    )
 
 
 def _unlike(judge: str, card: Mapping[str, Any] | None, run: Mapping[str, Any] | None) -> str:

@@ -18,7 +18,7 @@ from analysis.intervals import over_seeds
 from analysis.output import about_judge
 from analysis.results import ExperimentResult, TaskScore
 from harness import metrics
-from harness.correction import Card, rogan_gladen
+from harness.correction import Card, misfit, rogan_gladen
 from harness.factscore import score as factscore
 from harness.judge_report import label_options
 from harness.page import format_metric
@@ -188,7 +188,7 @@ def _board(
         interval="95 % interval " + " or ".join(sorted(kinds)),
         scale=scale,
         notes=tuple(_judge_note(judge, correctable) for judge in sorted({s.judge for s in scores if s.judge})),
-        misfits=tuple(f"{', '.join(labels)}: {misfit}" for labels, (_, misfit) in fixed.items() if misfit),
+        misfits=tuple(f"{', '.join(labels)}: {why}" for labels, (_, why) in fixed.items() if why),
     )
 
 
@@ -226,17 +226,10 @@ def _corrected(group: Sequence[TaskScore], cards: Mapping[str, Card]) -> tuple[V
     if card is None or len({score.judge for score in group}) > 1:
         return None, ""
     rows = [counts for score in group for counts in score.questions]
-    checkable = sum(row.checkable for row in rows)
-    if not checkable:
+    if not any(row.checkable for row in rows):
         return Value("factuality", NAN), ""
     found = rogan_gladen(rows, card)
-    tp, fn, tn, fp, *_ = card.topics.sum(0)
-    misfit = (
-        f"the judge's share {sum(row.ok for row in rows) / checkable:.4f} is outside {fp / (tn + fp):.4f} to "
-        f"{tp / (tp + fn):.4f}, all that its errors on the card allow; the corrected value was cut, and unless noise "
-        "explains it the card does not fit these answers: label some of their sentences"
-    )
-    return Value("factuality", found.value, found.low, found.high), misfit if found.clipped else ""
+    return Value("factuality", found.value, found.low, found.high), misfit(rows, card) if found.clipped else ""
 
 
 def _columns(scores: Sequence[TaskScore]) -> list[str]:
