@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from analysis.results import CellResult, Results
-from harness.errors import HarnessError
+from factuality_harness.analysis.results import CellResult, Results
+from factuality_harness.harness.errors import HarnessError
 
 _NEXT_LABEL = re.compile(r",(?=[^,=]+=)")  # a comma within a value stays
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from analysis.output import writing
-from analysis.results import COLLECTED, MARGINS, Results, load_results, read_json, score_row
-from harness.errors import HarnessError, command
-from harness.manifest import write_manifest
+from factuality_harness.analysis.output import writing
+from factuality_harness.analysis.results import COLLECTED, MARGINS, Results, load_results, read_json, score_row
+from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.io.manifest import write_manifest
 
 MANIFEST = "manifest.json"
 ABSOLUTE = re.compile(r"""(?<![\w./-])/(?!/)(?:[^\s/"']+/)+([^\s/"']+)""")

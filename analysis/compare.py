@@ -31,16 +31,24 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from analysis.cells import find_cells, parse_labels, shown
-from analysis.intervals import Estimate, paired_difference
-from analysis.output import about_judge, check_out
-from analysis.results import ANNOTATED, COLLECTED, CellResult, TaskScore, load_results, load_run, samples_of
-from harness.annotation import load_annotations
-from harness.errors import HarnessError, command
-from harness.factscore.abstain import abstains
-from harness.jsonl import json_safe, read_jsonl
-from harness.manifest import manifest, sha256, write_manifest
-from harness.metrics import (
+from factuality_harness.analysis.cells import find_cells, parse_labels, shown
+from factuality_harness.analysis.intervals import Estimate, paired_difference
+from factuality_harness.analysis.output import about_judge, check_out
+from factuality_harness.analysis.results import (
+    ANNOTATED,
+    COLLECTED,
+    CellResult,
+    TaskScore,
+    load_results,
+    load_run,
+    samples_of,
+)
+from factuality_harness.harness.annotation import load_annotations
+from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.factscore.abstain import abstains
+from factuality_harness.harness.io.jsonl import json_safe, read_jsonl
+from factuality_harness.harness.io.manifest import manifest, sha256, write_manifest
+from factuality_harness.harness.metrics import (
     BOOTSTRAP_RESAMPLES,
     BOOTSTRAP_SEED,
     NAN,

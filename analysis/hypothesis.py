@@ -26,17 +26,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.cells import find_cells, parse_labels
-from analysis.output import writing
-from analysis.results import CellResult, Results, TaskScore, load_results
-from harness.data.world import World, WorldConfig
-from harness.data.world.generate import question_pieces
-from harness.embeddings import Embedding, embed_groups, open_embedding
-from harness.errors import HarnessError, command
-from harness.jsonl import read_jsonl
-from harness.manifest import manifest, write_manifest
-from harness.metrics import BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED
-from harness.neighbours import centred, nearest_distance
+from factuality_harness.analysis.cells import find_cells, parse_labels
+from factuality_harness.analysis.output import writing
+from factuality_harness.analysis.results import CellResult, Results, TaskScore, load_results
+from factuality_harness.harness.embeddings.models import Embedding, embed_groups, open_embedding
+from factuality_harness.harness.embeddings.neighbours import centred, nearest_distance
+from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.io.jsonl import read_jsonl
+from factuality_harness.harness.io.manifest import manifest, write_manifest
+from factuality_harness.harness.metrics import BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED
+from factuality_harness.harness.world import World, WorldConfig
+from factuality_harness.harness.world.generate import question_pieces
 
 POLICY = "hidden:policy"
 CHUNK = 500  # resamples at a time

@@ -11,6 +11,8 @@ from scipy import stats
 
 NAN = math.nan
 LEVEL = 0.95
+Z95 = 1.959964
+"""Standard normal quantile of (1 + LEVEL) / 2."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.errors import HarnessError
+from factuality_harness.harness.errors import HarnessError
 
 EXACT = "world"
 """The fact world's judge: it looks every fact up in what the world was made from."""

@@ -17,13 +17,13 @@ from typing import Any
 
 import pandas as pd
 
-from harness.annotation import load_annotations
-from harness.engines import ENGINES
-from harness.errors import HarnessError
-from harness.jsonl import read_jsonl
-from harness.judge_report import label_options
-from harness.manifest import sha256
-from harness.metrics import Counts, count
+from factuality_harness.harness.annotation import load_annotations
+from factuality_harness.harness.annotators.spec import judge_name
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.jsonl import read_jsonl
+from factuality_harness.harness.io.manifest import sha256
+from factuality_harness.harness.judging.card import label_options
+from factuality_harness.harness.metrics import Counts, count
 
 COLLECTED = "results.jsonl.gz"
 MARGINS = "margins.csv"
@@ -199,19 +199,6 @@ def _task_score(task: str, data: dict[str, Any], file: Path, name: str, checksum
             f"{samples}: {found} correct sentences, but {correct:g} in {file.name}: not the samples of that run"
         )
     return score
-
-
-def judge_name(spec: str) -> str:
-    """A judge's spec as annotations carry it, without the place where its model was served; others stay as they are.
-
-    A server's model that the spec does not name, and the digest of a local folder, are in annotations only.
-    """
-    name, at, engine = spec.partition("@")
-    kind, colon, target = engine.partition(":")
-    if not (at and colon and kind in ENGINES):
-        return spec
-    model = target.partition("#")[2] if kind == "openai" else target
-    return f"{name}@{kind}#{model}" if model else f"{name}@{kind}"
 
 
 def _judge(metadata: dict[str, Any], judges: set[str]) -> str:

@@ -30,18 +30,18 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.vllm_server import Server
-from harness.annotate import Item, annotate
-from harness.annotation import Judgement, Label
-from harness.annotators import dialogue
-from harness.annotators.base import Claim
-from harness.annotators.dialogue import DialogueAnnotator
-from harness.data import anah
-from harness.engines import AnswerCache, CachedEngine, Conversation, Reply, Sampling, open_engine
-from harness.engines.base import Batch
-from harness.jsonl import read_jsonl
-from harness.manifest import manifest, write_manifest
-from harness.models import fetch
-from harness.sentences import split
+from factuality_harness.harness.annotate import Item, annotate
+from factuality_harness.harness.annotation import Judgement, Label
+from factuality_harness.harness.annotators import dialogue
+from factuality_harness.harness.annotators.base import Claim
+from factuality_harness.harness.annotators.dialogue import DialogueAnnotator
+from factuality_harness.harness.data import anah
+from factuality_harness.harness.engines import AnswerCache, CachedEngine, Conversation, Reply, Sampling, open_engine
+from factuality_harness.harness.engines.base import Batch
+from factuality_harness.harness.io.jsonl import read_jsonl
+from factuality_harness.harness.io.manifest import manifest, write_manifest
+from factuality_harness.harness.io.models import fetch
+from factuality_harness.harness.sentences import split
 
 OUT = Path("results/benchmarks")
 SIZES = (8_220, 82_200, 822_000)

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.vllm_server import Server
-from harness import judge_report
+from factuality_harness.harness.judging import card as judge_report
 
 
 def main() -> int:

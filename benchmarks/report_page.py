@@ -22,12 +22,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from analysis.report.__main__ import main as report
-from harness.annotation import Annotation, Judgement, Label, Sentence, dump_annotations
-from harness.errors import HarnessError
-from harness.jsonl import write_jsonl
-from harness.manifest import manifest, write_manifest
-from harness.metrics import count, summarise
+from factuality_harness.analysis.report.__main__ import main as report
+from factuality_harness.harness.annotation import Annotation, Judgement, Label, Sentence, dump_annotations
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.jsonl import write_jsonl
+from factuality_harness.harness.io.manifest import manifest, write_manifest
+from factuality_harness.harness.metrics import count, summarise
 
 OUT = Path("results/benchmarks/report_page")
 STAMP = "2026-01-01T00-00-00.000000"

@@ -22,8 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError
-from harness.manifest import manifest, write_manifest
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.manifest import manifest, write_manifest
 
 OUT = Path("results/benchmarks/train_step")
 SIDES: dict[str, dict[str, Any]] = {
@@ -36,10 +36,10 @@ SIDES: dict[str, dict[str, Any]] = {
 
 def make_pairs(labels: Path, count: int, out: Path) -> None:
     """The first `count` topics both systems answered, in the official format."""
-    from harness.annotation import Label
-    from harness.data.biographies import load_labelled
-    from training.drift import BIOGRAPHIES, labelled_response
-    from training.pairs import Pair, write_pairs
+    from benchmarks.mask_drift import BIOGRAPHIES, labelled_response
+    from factuality_harness.harness.annotation import Label
+    from factuality_harness.harness.data.biographies import load_labelled
+    from factuality_harness.training.mask_dpo.pairs import Pair, write_pairs
 
     answers: dict[str, list[Any]] = {}
     for system in BIOGRAPHIES:
@@ -66,11 +66,11 @@ def measure(side: str, pairs: Path, model_name: str, batch: int, scratch: Path) 
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import DPOConfig, DPOTrainer
 
-    from training.collate import to_dataset
-    from training.configuration import MaskDPOConfig
-    from training.mask_dpo import MaskDPOTrainer
-    from training.masks import mask_pair
-    from training.pairs import read_pairs
+    from factuality_harness.training.mask_dpo.batches import to_dataset
+    from factuality_harness.training.mask_dpo.config import MaskDPOConfig
+    from factuality_harness.training.mask_dpo.masks import mask_pair
+    from factuality_harness.training.mask_dpo.pairs import read_pairs
+    from factuality_harness.training.mask_dpo.trainer import MaskDPOTrainer
 
     class Clock(TrainerCallback):
         def __init__(self) -> None:

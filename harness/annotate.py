@@ -18,15 +18,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from harness.annotation import Annotation, Sentence
-from harness.annotators import judge_spec, open_annotator
-from harness.annotators.base import Annotator, Claim
-from harness.data import anah
-from harness.errors import HarnessError, command
-from harness.jsonl import write_jsonl
-from harness.metrics import count, summarise
-from harness.samples import stored_responses
-from harness.sentences import STYLES, Style, split
+from factuality_harness.harness.annotation import Annotation, Sentence
+from factuality_harness.harness.annotators.base import Annotator, Claim
+from factuality_harness.harness.annotators.spec import judge_spec, open_annotator
+from factuality_harness.harness.data import anah
+from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.io.jsonl import write_jsonl
+from factuality_harness.harness.io.samples import stored_responses
+from factuality_harness.harness.metrics import count, summarise
+from factuality_harness.harness.sentences import STYLES, Style, split
 
 
 @dataclass(frozen=True, slots=True)

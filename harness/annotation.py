@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from harness.errors import HarnessError
+from factuality_harness.harness.errors import HarnessError
 
 
 class Label(StrEnum):

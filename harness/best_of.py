@@ -16,8 +16,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from harness.errors import HarnessError
-from harness.metrics import Counts, cluster_bootstrap, ratio
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.metrics import Counts, cluster_bootstrap, ratio
 
 SIZES = (1, 16, 32, 64, 128, 256)
 """The n of the paper's table 6."""

@@ -30,12 +30,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from harness.data import anah
-from harness.embeddings import embed_groups, open_embedding
-from harness.errors import HarnessError, command
-from harness.factscore.knowledge import EAST_ASIAN, WORD
-from harness.jsonl import read_jsonl
-from harness.manifest import manifest, sha256, write_manifest
+from factuality_harness.harness.data import anah
+from factuality_harness.harness.embeddings.models import embed_groups, open_embedding
+from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.io.jsonl import read_jsonl
+from factuality_harness.harness.io.manifest import manifest, sha256, write_manifest
+from factuality_harness.harness.words import EAST_ASIAN, tokens
 
 NGRAM = 13
 """Words in an n-gram, as in the overlap studies of GPT-3 (arXiv 2005.14165, appendix C)."""
@@ -86,11 +86,6 @@ class Report:
     def worst(self) -> list[Finding]:
         """Findings, the most suspicious first."""
         return sorted(self.findings, key=lambda f: (-bool(f.duplicate), -f.overlap, -(f.similarity or 0.0), f.question))
-
-
-def tokens(text: str) -> list[str]:
-    """Lower-case words, full-width forms folded; every Chinese character is one."""
-    return WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 def shared_topics(
@@ -170,14 +165,14 @@ def _task(name: str, rest: str) -> list[anah.Question]:
         return anah.load_mini(rest)
     if name == "anah":
         return anah.split_questions(anah.load(), rest)
-    from harness.data.world import World, WorldConfig
+    from factuality_harness.harness.world import World, WorldConfig
 
     where, _, part = rest.rpartition(":")
     if not where:
         raise HarnessError(f"world:{rest}: which world? Write world:SEED_OR_FOLDER:PART")
     if where.isdigit():
         return World(WorldConfig(seed=int(where))).questions(part)
-    from harness.data.world.base import world_of
+    from factuality_harness.harness.world.base import world_of
 
     return world_of(where).questions(part)
 

@@ -14,11 +14,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.errors import HarnessError, command
-from harness.manifest import manifest, write_manifest
-from harness.models import fetch
-from harness.page import format_metric, write_page
-from harness.samples import samples_file
+from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.io.manifest import manifest, write_manifest
+from factuality_harness.harness.io.models import fetch
+from factuality_harness.harness.io.samples import samples_file
+from factuality_harness.harness.page.render import format_metric, write_page
 
 TASK = "anah_factuality_mini"
 MODEL = "smollm2-135m"

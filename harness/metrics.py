@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.annotation import Annotation, Label
+from factuality_harness.harness.annotation import Annotation, Label
 
 BOOTSTRAP_RESAMPLES = 10_000
 BOOTSTRAP_SEED = 0

@@ -18,8 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.annotation import Sentence
-from harness.errors import HarnessError, command
+from factuality_harness.harness.annotation import Sentence
+from factuality_harness.harness.errors import HarnessError, command
 
 Language = Literal["en", "zh"]
 Style = Literal["anah", "spacy"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.helpers.paths import ROOT
 
 # The same examples every time, and no verdict on a busy machine's timings.
 settings.register_profile("harness", derandomize=True, deadline=None)
@@ -35,8 +35,8 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """Folder of SmolLM2-135M-Instruct; made once under models/ (which the demo uses too)."""
-    from harness.errors import HarnessError
-    from harness.models import fetch
+    from factuality_harness.harness.errors import HarnessError
+    from factuality_harness.harness.io.models import fetch
 
     try:
         return fetch("smollm2-135m", ROOT / "models" / "smollm2-135m")

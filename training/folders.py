@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.errors import HarnessError
+from factuality_harness.harness.errors import HarnessError
 
 
 def check_model_folder(name: str | None) -> str:

@@ -24,10 +24,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from harness.errors import HarnessError, command
-from harness.manifest import manifest, write_manifest
-from harness.page import write_comparison
-from harness.samples import samples_file
+from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.io.manifest import manifest, write_manifest
+from factuality_harness.harness.io.samples import samples_file
+from factuality_harness.harness.page.render import write_comparison
 
 RECIPES = Path(__file__).parent / "recipes"
 MODELS = {"base": "base model", "dpo": "DPO", "mask_dpo": "Mask-DPO"}

@@ -21,10 +21,11 @@ from peft import get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedConfig
 from trl import ModelConfig, get_peft_config
 
-from harness.errors import HarnessError, command
-from training import mask_dpo, sft
-from training.configuration import MaskDPOConfig
-from training.sft import SFTArguments
+from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.training import sft
+from factuality_harness.training.mask_dpo import train as mask_dpo
+from factuality_harness.training.mask_dpo.config import MaskDPOConfig
+from factuality_harness.training.sft import SFTArguments
 
 GIB = 2**30
 _GROUPED: dict[str, Any] = {

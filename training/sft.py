@@ -19,11 +19,17 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 
-from harness.errors import HarnessError, command
-from training.checkpoints import LossCurve, checkpoint_to_resume, load_model, load_tokenizer, write_run_manifest
-from training.collate import cut, masked_files
-from training.configuration import PairArguments, parse_arguments
-from training.masks import MaskedPair
+from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.training.arguments import PairArguments, parse_arguments
+from factuality_harness.training.checkpoints import (
+    LossCurve,
+    checkpoint_to_resume,
+    load_model,
+    load_tokenizer,
+    write_run_manifest,
+)
+from factuality_harness.training.mask_dpo.batches import cut, masked_files
+from factuality_harness.training.mask_dpo.masks import MaskedPair
 
 
 @dataclass

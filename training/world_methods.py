@@ -27,8 +27,8 @@ import pandas as pd
 from scipy import stats
 from tqdm import tqdm
 
-from harness.errors import HarnessError, command
-from harness.manifest import manifest, write_manifest
+from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.io.manifest import manifest, write_manifest
 
 RECIPES = Path(__file__).parent / "recipes" / "world"
 METHODS = ("dpo", "dpop", "tdpo", "sepo", "mask_dpo", "mask_dpo_facts")
@@ -57,10 +57,10 @@ def _once(done: Path, make: Callable[[], Any]) -> Any:
 
 def prepare(seed: int, folder: Path) -> dict[str, Any]:
     """Base model, samples, labels and pairs of a seed, in `folder`; the report on its pairs."""
-    from harness.data.world import WorldConfig
-    from harness.data.world.base import build_base, world_of
-    from harness.jsonl import write_jsonl
-    from training import preferences
+    from factuality_harness.harness.io.jsonl import write_jsonl
+    from factuality_harness.harness.world import WorldConfig
+    from factuality_harness.harness.world.base import build_base, world_of
+    from factuality_harness.training import preferences
 
     base = build_base(folder / "base", WorldConfig(seed=seed))
     questions = folder / "questions.jsonl"
@@ -80,7 +80,7 @@ def prepare(seed: int, folder: Path) -> dict[str, Any]:
 
 def train(seed: int, method: str, rate: float, folder: Path) -> Path:
     """Train a method at a learning rate on the seed's pairs; returns the checkpoint's folder."""
-    from training import mask_dpo
+    from factuality_harness.training.mask_dpo import train as mask_dpo
 
     out = folder / f"{method}-{rate:g}"
     if (out / "manifest.json").exists():
@@ -102,11 +102,11 @@ def train(seed: int, method: str, rate: float, folder: Path) -> Path:
 
 def quick_score(model: Path, base: Path, seed: int) -> dict[str, float]:
     """Sampled answers to the near validation questions: what rates are chosen by."""
-    from harness.annotate import Item, annotate
-    from harness.annotators import open_annotator
-    from harness.data.world.base import world_of
-    from harness.engines import Sampling, open_engine
-    from harness.metrics import count, summarise
+    from factuality_harness.harness.annotate import Item, annotate
+    from factuality_harness.harness.annotators.spec import open_annotator
+    from factuality_harness.harness.engines import Sampling, open_engine
+    from factuality_harness.harness.metrics import count, summarise
+    from factuality_harness.harness.world.base import world_of
 
     questions = world_of(base).questions("validation", "near")
     conversations = [[{"role": "user", "content": q.question}] for q in questions]

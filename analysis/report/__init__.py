@@ -7,7 +7,7 @@ The page asks the network nothing and works from the file system. Every response
 as text; a content security policy allows no script but the page's own.
 """
 
-from analysis.report.browse import Limits, Run
-from analysis.report.page import Report, write_report
+from factuality_harness.analysis.report.browse import Limits, Run
+from factuality_harness.analysis.report.page import Report, write_report
 
 __all__ = ["Limits", "Report", "Run", "write_report"]

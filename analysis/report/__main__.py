@@ -7,15 +7,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis import report
-from analysis.output import check_out
-from analysis.report.board import judge_of
-from analysis.report.browse import KEPT, Limits, Run
-from analysis.report.figures import draw
-from analysis.report.page import Chosen, build, write_report
-from analysis.results import COLLECTED, Results, load_results, load_run
-from harness.correction import Card, read_card
-from harness.errors import HarnessError, command
+from factuality_harness.analysis import report
+from factuality_harness.analysis.output import check_out
+from factuality_harness.analysis.report.browse import KEPT, Limits, Run
+from factuality_harness.analysis.report.figures import draw
+from factuality_harness.analysis.report.leaderboard import judge_of
+from factuality_harness.analysis.report.page import Chosen, build, write_report
+from factuality_harness.analysis.results import COLLECTED, Results, load_results, load_run
+from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.judging.correction import Card, read_card
 
 
 def named_run(text: str) -> Run:

@@ -15,11 +15,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from analysis.results import ANNOTATED, TaskScore, samples_of
-from harness.annotation import Annotation, Label
-from harness.errors import HarnessError
-from harness.jsonl import read_jsonl
-from harness.page import MARKS
+from factuality_harness.analysis.results import ANNOTATED, TaskScore, samples_of
+from factuality_harness.harness.annotation import Annotation, Label
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.jsonl import read_jsonl
+from factuality_harness.harness.page.render import MARKS
 
 T = TypeVar("T", bound=Hashable)
 LABELS = list(Label)

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import matplotlib.pyplot as plt
 
-from analysis import figures
-from analysis.report.page import Figure
-from analysis.results import Results
-from analysis.table import build
-from harness.errors import HarnessError
+from factuality_harness.analysis.figures import command, style
+from factuality_harness.analysis.report.page import Figure
+from factuality_harness.analysis.results import Results
+from factuality_harness.analysis.tables.build import build
+from factuality_harness.harness.errors import HarnessError
 
 TITLES = {
     "scaling": "Topics against questions",
@@ -30,15 +30,15 @@ def draw(results: Results) -> Iterator[Figure]:
     What `analysis.figures` refuses to draw, say scores of two judges in one table, becomes a note too.
     """
     try:
-        inputs = figures.Inputs(results, build(results))
+        inputs = style.Inputs(results, build(results))
     except HarnessError as error:
         yield Figure("Figures", note=str(error))
         return
     drawn = set()
     with plt.rc_context():
-        plt.style.use(figures.STYLE)
+        plt.style.use(style.STYLE)
         plt.rcParams["svg.hashsalt"] = "report"  # the same bytes from the same results
-        for name, make in figures.FIGURES.items():
+        for name, make in command.FIGURES.items():
             ours = name.removesuffix("_paper")
             title = TITLES.get(ours, ours.replace("_", " ").capitalize())
             if ours != name:

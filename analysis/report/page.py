@@ -12,13 +12,13 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from analysis.cells import find_cells, parse_labels
-from analysis.report.board import Board, boards, judge_of
-from analysis.report.browse import KEPT, Limits, Packed, Run, pack
-from analysis.results import CellResult, ExperimentResult, Results
-from harness.correction import Card
-from harness.errors import HarnessError
-from harness.page import MARKS
+from factuality_harness.analysis.cells import find_cells, parse_labels
+from factuality_harness.analysis.report.browse import KEPT, Limits, Packed, Run, pack
+from factuality_harness.analysis.report.leaderboard import Board, boards, judge_of
+from factuality_harness.analysis.results import CellResult, ExperimentResult, Results
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.judging.correction import Card
+from factuality_harness.harness.page.render import MARKS
 
 MOST_RUNS = 8  # browsed without being asked for
 TABLES_FIRST = (2, 1)  # of the paper: the experiments whose cells are browsed without being asked for
@@ -187,7 +187,7 @@ def _names(cells: Sequence[CellResult]) -> list[tuple[str, CellResult]]:
 
 def render(report: Report) -> str:
     """The page as one HTML text."""
-    folder = files("analysis.report")
+    folder = files("factuality_harness.analysis.report")
     style, script, theme = (folder.joinpath(name).read_text("utf-8") for name in ("style.css", "app.js", "theme.js"))
     digests = [hashlib.sha256(text.encode("utf-8")).digest() for text in (script, theme)]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

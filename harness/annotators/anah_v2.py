@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.annotators.base import Claim
-from harness.annotators.dialogue import DialogueAnnotator
-from harness.engines import CachedEngine
-from harness.prompts.anah_v2 import UpstreamPrompts, load_prompts
+from factuality_harness.harness.annotators.base import Claim
+from factuality_harness.harness.annotators.dialogue import DialogueAnnotator
+from factuality_harness.harness.engines import CachedEngine
+from factuality_harness.harness.prompts.anah_v2 import UpstreamPrompts, load_prompts
 
 
 class _Prompts:

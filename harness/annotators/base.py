@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from harness.annotation import Judgement
+from factuality_harness.harness.annotation import Judgement
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from harness.annotation import Judgement, Label
-from harness.annotators.base import Claim, Progress
-from harness.engines import CachedEngine, Message, Reply, Sampling
-from harness.errors import HarnessError
-from harness.prompts import prompt
+from factuality_harness.harness.annotation import Judgement, Label
+from factuality_harness.harness.annotators.base import Claim, Progress
+from factuality_harness.harness.engines import CachedEngine, Message, Reply, Sampling
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.prompts import prompt
 
 CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "1_fact": {"en": ("<Facts Present>", "<No Facts>"), "zh": ("<有事实>", "<无事实>")},

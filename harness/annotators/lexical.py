@@ -28,10 +28,10 @@ from itertools import pairwise
 
 from spacy.lang.en.stop_words import STOP_WORDS
 
-from harness.annotation import Judgement, Label
-from harness.annotators.base import Claim, Progress
-from harness.errors import HarnessError
-from harness.sentences import split
+from factuality_harness.harness.annotation import Judgement, Label
+from factuality_harness.harness.annotators.base import Claim, Progress
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.sentences import split
 
 SUPPORT = 0.6
 LIKENESS = 0.5

@@ -16,9 +16,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError
-from harness.jsonl import read_jsonl
-from harness.sentences import LANGUAGES
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.jsonl import read_jsonl
+from factuality_harness.harness.sentences import LANGUAGES
 
 HUB = "opencompass/anah"
 TEST_TOPICS = 59

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError
-from harness.jsonl import open_text, read_jsonl
-from harness.prompts import prompt
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.jsonl import open_text, read_jsonl
+from factuality_harness.harness.prompts import prompt
 
 COLUMNS = ("entity", "topic", "name", "title")
 FACT_LABELS = ("S", "NS", "IR")

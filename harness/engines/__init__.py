@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.engines.base import Conversation, Engine, Message, Reply, Sampling
-from harness.engines.cache import AnswerCache, CachedEngine, cache_path
-from harness.engines.local import TransformersEngine, VLLMEngine
-from harness.engines.openai import OpenAIEngine
-from harness.errors import HarnessError
+from factuality_harness.harness.engines.base import Conversation, Engine, Message, Reply, Sampling
+from factuality_harness.harness.engines.cache import AnswerCache, CachedEngine, cache_path
+from factuality_harness.harness.engines.local import TransformersEngine, VLLMEngine
+from factuality_harness.harness.engines.openai import OpenAIEngine
+from factuality_harness.harness.errors import HarnessError
 
 ENGINES: dict[str, Any] = {"openai": OpenAIEngine, "vllm": VLLMEngine, "hf": TransformersEngine}
 

@@ -15,8 +15,8 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness.engines.base import Conversation, Engine, Reply, Sampling
-from harness.errors import HarnessError
+from factuality_harness.harness.engines.base import Conversation, Engine, Reply, Sampling
+from factuality_harness.harness.errors import HarnessError
 
 log = logging.getLogger(__name__)
 

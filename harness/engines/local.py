@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.engines.base import Batch, Conversation, Reply, Sampling
-from harness.errors import EngineError
+from factuality_harness.harness.engines.base import Batch, Conversation, Reply, Sampling
+from factuality_harness.harness.errors import EngineError
 
 
 def model_identity(model: str) -> str:

@@ -8,8 +8,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 from urllib.parse import urlsplit
 
-from harness.engines.base import Batch, Conversation, Reply, Sampling
-from harness.errors import EngineError, HarnessError
+from factuality_harness.harness.engines.base import Batch, Conversation, Reply, Sampling
+from factuality_harness.harness.errors import EngineError, HarnessError
 
 
 class OpenAIEngine:

@@ -7,10 +7,23 @@ print(summarise([r.counts() for r in results]))
 
 from __future__ import annotations
 
-from harness.factscore.evaluator import Fact, FactScorer, Item, ScoredResponse, SentenceFacts, open_scorer
-from harness.factscore.knowledge import open_knowledge
-from harness.factscore.plan import Plan, plan
-from harness.factscore.score import METRICS, FactCounts, counts_of_annotation, counts_of_labels, summarise
+from factuality_harness.harness.factscore.evaluator import (
+    Fact,
+    FactScorer,
+    Item,
+    ScoredResponse,
+    SentenceFacts,
+    open_scorer,
+)
+from factuality_harness.harness.factscore.knowledge import open_knowledge
+from factuality_harness.harness.factscore.plan import Plan, plan
+from factuality_harness.harness.factscore.score import (
+    METRICS,
+    FactCounts,
+    counts_of_annotation,
+    counts_of_labels,
+    summarise,
+)
 
 __all__ = [
     "METRICS",

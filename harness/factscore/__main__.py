@@ -14,18 +14,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.annotators import judge_spec
-from harness.data.biographies import entity_of, load_labelled, question_about
-from harness.engines import AnswerCache
-from harness.errors import HarnessError, command
-from harness.factscore.abstain import DETECTORS
-from harness.factscore.evaluator import MISSING, STYLE, Item, open_scorer
-from harness.factscore.knowledge import open_knowledge
-from harness.factscore.plan import plan
-from harness.factscore.retrieval import PASSAGES
-from harness.factscore.score import GAMMA, counts_of_labels, summarise
-from harness.jsonl import read_jsonl, write_jsonl
-from harness.sentences import LANGUAGES, STYLES
+from factuality_harness.harness.annotators.spec import judge_spec
+from factuality_harness.harness.data.biographies import entity_of, load_labelled, question_about
+from factuality_harness.harness.engines import AnswerCache
+from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.factscore.abstain import DETECTORS
+from factuality_harness.harness.factscore.evaluator import MISSING, STYLE, Item, open_scorer
+from factuality_harness.harness.factscore.knowledge import open_knowledge
+from factuality_harness.harness.factscore.plan import plan
+from factuality_harness.harness.factscore.retrieval import PASSAGES
+from factuality_harness.harness.factscore.score import GAMMA, counts_of_labels, summarise
+from factuality_harness.harness.io.jsonl import read_jsonl, write_jsonl
+from factuality_harness.harness.sentences import LANGUAGES, STYLES
 
 
 def load_responses(path: str | Path, language: str = "en") -> list[Item]:

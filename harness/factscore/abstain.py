@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from harness.errors import HarnessError
+from factuality_harness.harness.errors import HarnessError
 
 DETECTORS = ("generic", "perplexity_ai", "none")
 

@@ -15,17 +15,23 @@ from typing import Any
 
 from tqdm import tqdm
 
-from harness.annotation import Annotation, Judgement, Label, Sentence
-from harness.annotators import open_annotator
-from harness.engines import AnswerCache, open_engine
-from harness.errors import HarnessError
-from harness.factscore.abstain import DETECTORS, abstains
-from harness.factscore.facts import Extraction, FactExtractor, load_demonstrations
-from harness.factscore.knowledge import Knowledge, Passage, missing_error, missing_titles, open_knowledge
-from harness.factscore.retrieval import PASSAGES, BM25Retriever, Retriever, open_retriever
-from harness.factscore.score import FactCounts
-from harness.factscore.verify import AnnotatorVerifier, ModelVerifier, Query, Verdict, Verifier
-from harness.sentences import STYLES, Style, split
+from factuality_harness.harness.annotation import Annotation, Judgement, Label, Sentence
+from factuality_harness.harness.annotators.spec import open_annotator
+from factuality_harness.harness.engines import AnswerCache, open_engine
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.factscore.abstain import DETECTORS, abstains
+from factuality_harness.harness.factscore.facts import Extraction, FactExtractor, load_demonstrations
+from factuality_harness.harness.factscore.knowledge import (
+    Knowledge,
+    Passage,
+    missing_error,
+    missing_titles,
+    open_knowledge,
+)
+from factuality_harness.harness.factscore.retrieval import PASSAGES, BM25Retriever, Retriever, open_retriever
+from factuality_harness.harness.factscore.score import FactCounts
+from factuality_harness.harness.factscore.verify import AnnotatorVerifier, ModelVerifier, Query, Verdict, Verifier
+from factuality_harness.harness.sentences import STYLES, Style, split
 
 STYLE: Style = "spacy"
 """FActScore's own sentences are met more often by this style (98.9 % of 2 364) than by `anah` (95.9 %)."""

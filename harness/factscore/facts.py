@@ -18,13 +18,13 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-from harness.annotators.base import Progress
-from harness.engines import CachedEngine, Message, Reply, Sampling
-from harness.errors import HarnessError
-from harness.factscore.retrieval import BM25Index
-from harness.jsonl import open_text, read_jsonl
-from harness.prompts import prompt
-from harness.sentences import LANGUAGES
+from factuality_harness.harness.annotators.base import Progress
+from factuality_harness.harness.engines import CachedEngine, Message, Reply, Sampling
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.factscore.retrieval import BM25Index
+from factuality_harness.harness.io.jsonl import open_text, read_jsonl
+from factuality_harness.harness.prompts import prompt
+from factuality_harness.harness.sentences import LANGUAGES
 
 FIXED = 7
 MAX_TOKENS = 512
@@ -90,7 +90,7 @@ def own_demonstrations(language: str) -> Demonstrations:
     """The demonstrations shipped here, for `en` or `zh`. Raises HarnessError for another language."""
     if language not in LANGUAGES:
         raise HarnessError(f"language {language!r} is not supported; use one of: {', '.join(LANGUAGES)}")
-    with as_file(files("harness.prompts") / f"factscore_demos_{language}.jsonl") as path:
+    with as_file(files("factuality_harness.harness.prompts") / f"factscore_demos_{language}.jsonl") as path:
         return load_demonstrations(path)
 
 

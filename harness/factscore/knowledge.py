@@ -17,17 +17,15 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from harness.data.biographies import hub_rows
-from harness.errors import HarnessError
-from harness.jsonl import read_jsonl
+from factuality_harness.harness.data.biographies import hub_rows
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.jsonl import read_jsonl
+from factuality_harness.harness.words import EAST_ASIAN
 
 SEPARATOR = "####SPECIAL####SEPARATOR####"
 PASSAGE_TOKENS = 256
 _SQLITE_HEAD = b"SQLite format 3\0"
 _MARKERS = re.compile(r"</?s>")  # RoBERTa's sequence marks, left in the texts of the original database
-EAST_ASIAN = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-WORD = re.compile(rf"[{EAST_ASIAN}]|[^\W{EAST_ASIAN}]+")
-"""A word, or one character of a script that writes none apart."""
 _PIECE = re.compile(rf"[{EAST_ASIAN}]|[^\W{EAST_ASIAN}]+|[^\w\s]")
 _NAMED = 5  # missing titles named in an error
 

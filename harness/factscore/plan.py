@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.engines import CachedEngine, Conversation, Sampling
-from harness.engines.cache import request_key
-from harness.errors import HarnessError
-from harness.factscore.evaluator import FactScorer, Item, Place
-from harness.factscore.facts import Extraction, FactExtractor, parse_facts
-from harness.factscore.verify import AnnotatorVerifier, ModelVerifier
+from factuality_harness.harness.engines import CachedEngine, Conversation, Sampling
+from factuality_harness.harness.engines.cache import request_key
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.factscore.evaluator import FactScorer, Item, Place
+from factuality_harness.harness.factscore.facts import Extraction, FactExtractor, parse_facts
+from factuality_harness.harness.factscore.verify import AnnotatorVerifier, ModelVerifier
 
 FACTS_PER_SENTENCE = 4.3
 """Facts a sentence, for sentences whose facts are not known yet: human-written facts in FActScore's labelled

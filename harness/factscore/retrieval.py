@@ -14,8 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from harness.errors import EngineError, HarnessError
-from harness.factscore.knowledge import EAST_ASIAN, Passage
+from factuality_harness.harness.errors import EngineError, HarnessError
+from factuality_harness.harness.factscore.knowledge import Passage
+from factuality_harness.harness.words import EAST_ASIAN
 
 PASSAGES = 5
 _TOKEN = re.compile(rf"[{EAST_ASIAN}]+|[^\W{EAST_ASIAN}]+")

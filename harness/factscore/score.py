@@ -12,10 +12,10 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.annotation import Annotation, Label
-from harness.data.biographies import LabelledBiography
-from harness.errors import HarnessError
-from harness.metrics import NAN, cluster_bootstrap, ratio
+from factuality_harness.harness.annotation import Annotation, Label
+from factuality_harness.harness.data.biographies import LabelledBiography
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.metrics import NAN, cluster_bootstrap, ratio
 
 GAMMA = 10.0
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from harness.annotation import Label
-from harness.annotators.base import Annotator, Claim, Progress
-from harness.engines import CachedEngine, Message, Reply, Sampling
-from harness.factscore.knowledge import Passage
-from harness.prompts import prompt
+from factuality_harness.harness.annotation import Label
+from factuality_harness.harness.annotators.base import Annotator, Claim, Progress
+from factuality_harness.harness.engines import CachedEngine, Message, Reply, Sampling
+from factuality_harness.harness.factscore.knowledge import Passage
+from factuality_harness.harness.prompts import prompt
 
 MAX_TOKENS = 32
 _ECHO = 200  # characters of an answer kept in a verdict

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-from harness.errors import HarnessError
+from factuality_harness.harness.errors import HarnessError
 
 
 def tasks_folder() -> Path:
@@ -44,7 +44,7 @@ def register(manager: ModuleType) -> None:
     from lm_eval.api.registry import model_registry
 
     if "replay" not in model_registry:
-        model_registry.register("replay", target="harness.lm_eval_plugin.replay:ReplayLM")
+        model_registry.register("replay", target="factuality_harness.harness.lm_eval_plugin.replay:ReplayLM")
     if Path(sys.argv[0]).name in ("lm_eval", "lm-eval") or "lm_eval" in Path(sys.argv[0]).parts:
         _plain_errors()
 

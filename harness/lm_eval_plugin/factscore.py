@@ -10,16 +10,16 @@ from typing import Any
 
 import datasets
 
-from harness.annotation import dump_annotations, load_annotations
-from harness.annotators import judge_spec
-from harness.data.biographies import load_entities
-from harness.errors import HarnessError
-from harness.factscore import score
-from harness.factscore.evaluator import Item, open_scorer
-from harness.factscore.knowledge import Knowledge, open_knowledge
-from harness.factscore.score import FactCounts
-from harness.lm_eval_plugin.task import JudgedTask
-from harness.metrics import ratio
+from factuality_harness.harness.annotation import dump_annotations, load_annotations
+from factuality_harness.harness.annotators.spec import judge_spec
+from factuality_harness.harness.data.biographies import load_entities
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.factscore import score
+from factuality_harness.harness.factscore.evaluator import Item, open_scorer
+from factuality_harness.harness.factscore.knowledge import Knowledge, open_knowledge
+from factuality_harness.harness.factscore.score import FactCounts
+from factuality_harness.harness.lm_eval_plugin.task import JudgedTask
+from factuality_harness.harness.metrics import ratio
 
 log = logging.getLogger(__name__)
 

@@ -13,16 +13,30 @@ from typing import Any
 
 import datasets
 
-from harness import agreement
-from harness.agreement import HUMAN, NGRAMS, Sample, Statistic, Verdict
-from harness.annotation import Annotation, Judgement, Label, Sentence, dump_annotations, load_annotations
-from harness.annotators import judge_spec
-from harness.annotators.base import Claim
-from harness.errors import HarnessError
-from harness.human_labels import TYPES, HumanLabels, LabelledClaim, load_anah, load_biographies, load_rows
-from harness.judge_report import judge_labels, open_judge
-from harness.lm_eval_plugin.task import JudgedTask
-from harness.sentences import LANGUAGES
+from factuality_harness.harness.annotation import (
+    Annotation,
+    Judgement,
+    Label,
+    Sentence,
+    dump_annotations,
+    load_annotations,
+)
+from factuality_harness.harness.annotators.base import Claim
+from factuality_harness.harness.annotators.spec import judge_spec
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.judging import agreement
+from factuality_harness.harness.judging.agreement import HUMAN, NGRAMS, Sample, Statistic, Verdict
+from factuality_harness.harness.judging.card import judge_labels, open_judge
+from factuality_harness.harness.judging.labels import (
+    TYPES,
+    HumanLabels,
+    LabelledClaim,
+    load_anah,
+    load_biographies,
+    load_rows,
+)
+from factuality_harness.harness.lm_eval_plugin.task import JudgedTask
+from factuality_harness.harness.sentences import LANGUAGES
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
-from harness.errors import HarnessError
-from harness.samples import stored_responses
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.samples import stored_responses
 
 log = logging.getLogger(__name__)
 

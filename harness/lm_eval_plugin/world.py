@@ -9,11 +9,11 @@ from typing import Any
 import datasets
 from lm_eval.api.task import ConfigurableTask
 
-from harness.data.world import World, WorldConfig
-from harness.data.world.base import world_of
-from harness.data.world.generate import document_pieces
-from harness.errors import HarnessError
-from harness.lm_eval_plugin.task import AnahTask, BestOfNTask, as_dataset
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.lm_eval_plugin.anah import AnahTask, BestOfNTask, as_dataset
+from factuality_harness.harness.world import World, WorldConfig
+from factuality_harness.harness.world.base import world_of
+from factuality_harness.harness.world.generate import document_pieces
 
 __all__ = ["AnahTask", "BestOfNTask", "RecallTask", "recall_dataset", "world_dataset"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
-from harness.errors import HarnessError
+from factuality_harness.harness.errors import HarnessError
 
 
 @cache

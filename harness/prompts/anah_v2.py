@@ -14,8 +14,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.engines.cache import cache_path
-from harness.errors import HarnessError
+from factuality_harness.harness.engines.cache import cache_path
+from factuality_harness.harness.errors import HarnessError
 
 SHA256 = "d8611d4f006d143bc65b304a5c5980af7acc737ab937403efca49fa78ec5754a"
 COMMIT = "89d24d890f9e0ad6c8dd6236b55fe68e1ff98e62"

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.cells import parse_labels, shown
-from harness.errors import HarnessError
+from factuality_harness.analysis.cells import parse_labels, shown
+from factuality_harness.harness.errors import HarnessError
 
 LABEL = st.from_regex(r"[a-z_]+", fullmatch=True)
 VALUE = st.from_regex(r"(w/ |1/)?[a-z0-9]+(, [a-z]+)*", fullmatch=True)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
-from analysis.compare import (
+from factuality_harness.analysis.compare import (
     Answer,
     Key,
     Run,
@@ -29,9 +29,9 @@ from analysis.compare import (
     swap_test,
     verdict,
 )
-from analysis.intervals import paired_difference
-from harness.metrics import Counts, factuality
-from tests.analysis.stores import NEAR, StoreBuilder, annotation, full_store, lm_eval_files, questions
+from factuality_harness.analysis.intervals import paired_difference
+from factuality_harness.harness.metrics import Counts, factuality
+from tests.helpers.stores import NEAR, StoreBuilder, annotation, full_store, lm_eval_files, questions
 
 RUNS = 2_000
 
@@ -389,7 +389,7 @@ def test_a_topic_in_two_worlds_is_two_clusters(tmp_path: Path) -> None:
 
 
 def test_collected_results_compare_the_same(tmp_path: Path) -> None:
-    from analysis.collect import main as collect
+    from factuality_harness.analysis.collect import main as collect
 
     full_store(tmp_path / "store")
     assert collect(["--results", str(tmp_path / "store"), "--out", str(tmp_path / "small")]) == 0

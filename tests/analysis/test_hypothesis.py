@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.hypothesis import Point, _ranks, gain_against_distance, main, read_points, write_points
-from analysis.results import load_results
-from harness.annotation import Annotation, Judgement, Label, Sentence
-from harness.data.world.base import BaseConfig, build_base, world_of
-from harness.data.world.generate import WorldConfig
-from harness.embeddings import open_embedding
-from harness.jsonl import write_jsonl
-from harness.neighbours import distances
+from factuality_harness.analysis.hypothesis import Point, _ranks, gain_against_distance, main, read_points, write_points
+from factuality_harness.analysis.results import load_results
+from factuality_harness.harness.annotation import Annotation, Judgement, Label, Sentence
+from factuality_harness.harness.embeddings.models import open_embedding
+from factuality_harness.harness.embeddings.neighbours import distances
+from factuality_harness.harness.io.jsonl import write_jsonl
+from factuality_harness.harness.world.base import BaseConfig, build_base, world_of
+from factuality_harness.harness.world.generate import WorldConfig
 
 
 def point(topic: str, distance: float, gain: float, seed: int = 0, unit: str = "") -> Point:
@@ -143,7 +143,7 @@ def test_the_order_of_points_does_not_matter(seed: int) -> None:
 
 
 def test_what_has_no_slope_is_refused() -> None:
-    from harness.errors import HarnessError
+    from factuality_harness.harness.errors import HarnessError
 
     with pytest.raises(HarnessError, match="2 topics with a gain"):
         gain_against_distance(noisy(0, 2, 1))

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.collect import collect, main, portable
-from analysis.results import judge_name, load_results, load_run, score_of_row, score_row
-from harness.annotators import open_annotator
-from harness.data import anah
-from harness.errors import HarnessError
-from harness.metrics import factuality
-from tests.analysis.stores import BIO, NEAR, StoreBuilder, full_store, lm_eval_files, questions
+from factuality_harness.analysis.collect import collect, main, portable
+from factuality_harness.analysis.results import load_results, load_run, score_of_row, score_row
+from factuality_harness.harness.annotators.spec import judge_name, open_annotator
+from factuality_harness.harness.data import anah
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.metrics import factuality
+from tests.helpers.stores import BIO, NEAR, StoreBuilder, full_store, lm_eval_files, questions
 
 
 @pytest.fixture(scope="module")

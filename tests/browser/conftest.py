@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reports import HOSTILE, answers
 
-from analysis.report.__main__ import main
 from benchmarks.report_page import annotated, chromium, made_up, open_page, write_lm_eval
-from harness.annotation import Judgement, Label
-from harness.errors import HarnessError
+from factuality_harness.analysis.report.__main__ import main
+from factuality_harness.harness.annotation import Judgement, Label
+from factuality_harness.harness.errors import HarnessError
+from tests.helpers.reports import HOSTILE, answers
 
 Open = Callable[..., Any]
 

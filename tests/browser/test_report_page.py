@@ -19,16 +19,16 @@ import pytest
 
 pytest.importorskip("selenium", reason="needs selenium")
 
-from reports import HOSTILE
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from analysis.report.__main__ import main
-from harness.annotation import Annotation, Label
-from harness.data.anah import load_mini
-from harness.samples import read_annotations
+from factuality_harness.analysis.report.__main__ import main
+from factuality_harness.harness.annotation import Annotation, Label
+from factuality_harness.harness.data.anah import load_mini
+from factuality_harness.harness.io.samples import read_annotations
+from tests.helpers.reports import HOSTILE
 
 pytestmark = pytest.mark.browser
 RESPONSES = "#view=responses"

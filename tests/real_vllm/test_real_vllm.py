@@ -17,13 +17,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.vllm_server import ENVIRONMENT, Server
-from harness.annotation import Label, load_annotations
-from harness.annotators import dialogue, open_annotator
-from harness.annotators.base import Claim
-from harness.data import anah
-from harness.engines import AnswerCache
-from harness.errors import EngineError
-from harness.sentences import split
+from factuality_harness.harness.annotation import Label, load_annotations
+from factuality_harness.harness.annotators import dialogue
+from factuality_harness.harness.annotators.base import Claim
+from factuality_harness.harness.annotators.spec import open_annotator
+from factuality_harness.harness.data import anah
+from factuality_harness.harness.engines import AnswerCache
+from factuality_harness.harness.errors import EngineError
+from factuality_harness.harness.sentences import split
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
 

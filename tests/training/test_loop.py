@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from harness.errors import HarnessError
-from training.loop import MODELS, SETUPS, figure, step, table
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.training.loop import MODELS, SETUPS, figure, step, table
 
 TASKS = {"near, greedy": "world_factuality_near", "near, sampled": "world_factuality_near_sampled"}
 

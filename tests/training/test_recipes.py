@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
-from harness.errors import HarnessError
-from training.configuration import MaskDPOConfig
-from training.memory import SIZES, estimate, main, parse_recipe
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.training.mask_dpo.config import MaskDPOConfig
+from factuality_harness.training.memory import SIZES, estimate, main, parse_recipe
+from tests.helpers.paths import ROOT
 
-RECIPES = Path(__file__).parents[2] / "training" / "recipes"
+RECIPES = ROOT / "training" / "recipes"
 TRAINING = sorted(p for p in RECIPES.glob("*/*.yaml") if p.parent.name != "accelerate")
 LARGE = [p for p in TRAINING if p.parent.name in ("llama31-8b", "internlm2-7b")]
 

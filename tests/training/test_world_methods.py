@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from harness.errors import HarnessError
-from training.world_methods import METHODS, RATES, TASKS, _once, choose_rates, interval, main, tables
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.training.world_methods import METHODS, RATES, TASKS, _once, choose_rates, interval, main, tables
 
 SEEDS = [0, 1, 2]
 

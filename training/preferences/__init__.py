@@ -8,10 +8,16 @@ SRC: `mini:train`, `mini:test`, `mini:all`, or ANAH-format rows (a file or folde
 go, and run again with the same settings they go on where they stopped.
 """
 
-from training.preferences.command import main
-from training.preferences.labelling import annotate_samples, read_samples
-from training.preferences.pairing import AnnotationFiles, Pairing, PairRules, make_pairs, pair_question
-from training.preferences.sampling import Sample, draw, load_questions, sample
+from factuality_harness.training.preferences.annotate import annotate_samples, read_samples
+from factuality_harness.training.preferences.command import main
+from factuality_harness.training.preferences.pairing import (
+    AnnotationFiles,
+    Pairing,
+    PairRules,
+    make_pairs,
+    pair_question,
+)
+from factuality_harness.training.preferences.sampling import Sample, draw, load_questions, sample
 
 __all__ = [
     "AnnotationFiles",

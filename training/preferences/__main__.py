@@ -2,7 +2,7 @@
 
 import sys
 
-from training.preferences.command import main
+from factuality_harness.training.preferences.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

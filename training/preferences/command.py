@@ -12,15 +12,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from harness.annotators import judge_spec
-from harness.engines import Sampling
-from harness.errors import HarnessError, command
-from harness.manifest import manifest, write_manifest
-from harness.sentences import STYLES
-from training.pairs import Pair, write_pairs
-from training.preferences.labelling import annotate_samples
-from training.preferences.pairing import LABELS, RANKINGS, AnnotationFiles, Pairing, PairRules
-from training.preferences.sampling import load_questions, sample
+from factuality_harness.harness.annotators.spec import judge_spec
+from factuality_harness.harness.engines import Sampling
+from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.io.manifest import manifest, write_manifest
+from factuality_harness.harness.sentences import STYLES
+from factuality_harness.training.mask_dpo.pairs import Pair, write_pairs
+from factuality_harness.training.preferences.annotate import annotate_samples
+from factuality_harness.training.preferences.pairing import LABELS, RANKINGS, AnnotationFiles, Pairing, PairRules
+from factuality_harness.training.preferences.sampling import load_questions, sample
 
 
 def _run_sample(args: argparse.Namespace) -> None:

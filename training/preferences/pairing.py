@@ -17,11 +17,11 @@ from itertools import chain, repeat, zip_longest
 from pathlib import Path
 from typing import Any
 
-from harness.annotation import Annotation, Label
-from harness.errors import HarnessError
-from harness.factscore.score import counts_of_annotation, penalty, response_score
-from harness.samples import read_annotations, samples_files
-from training.pairs import LabelledResponse, Pair
+from factuality_harness.harness.annotation import Annotation, Label
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.factscore.score import counts_of_annotation, penalty, response_score
+from factuality_harness.harness.io.samples import read_annotations, samples_files
+from factuality_harness.training.mask_dpo.pairs import LabelledResponse, Pair
 
 WRONG = (Label.CONTRADICTORY, Label.UNVERIFIABLE)
 CHECKABLE = (Label.OK, *WRONG)

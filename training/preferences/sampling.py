@@ -12,12 +12,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from harness.data import anah
-from harness.engines import CachedEngine, Reply, Sampling, open_engine
-from harness.errors import HarnessError
-from harness.jsonl import read_jsonl
-from harness.prompts import prompt
-from training.preferences.growing import append, resume
+from factuality_harness.harness.data import anah
+from factuality_harness.harness.engines import CachedEngine, Reply, Sampling, open_engine
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.jsonl import read_jsonl
+from factuality_harness.harness.prompts import prompt
+from factuality_harness.training.preferences.append_log import append, resume
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from training.sweep.command import main
+from factuality_harness.training.sweep.command import main
 
 if __name__ == "__main__":
     try:

@@ -13,13 +13,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
-from harness.errors import HarnessError, command
-from harness.jsonl import open_text
-from harness.manifest import manifest, write_manifest
-from training.sweep.executor import check_executor, run_workers
-from training.sweep.experiment import STAGES, Cell, Experiment, load_experiment
-from training.sweep.plan import Plan, Stage, ancestors, make_plan
-from training.sweep.store import Store
+from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.io.jsonl import open_text
+from factuality_harness.harness.io.manifest import manifest, write_manifest
+from factuality_harness.training.sweep.executor import check_executor, run_workers
+from factuality_harness.training.sweep.experiment import Cell, Experiment, load_experiment
+from factuality_harness.training.sweep.plan import Plan, Stage, ancestors, make_plan
+from factuality_harness.training.sweep.schema import STAGES
+from factuality_harness.training.sweep.store import Store
 
 STORES = Path("out/sweeps")
 TURNS = 3  # most judge calls a sentence: the protocol of ANAH-v2 and `dialogue`
@@ -165,7 +166,7 @@ def main(argv: list[str] | None = None) -> None:
         if not args.dry_run:
             check_executor(args.executor, options)
         if not all(map(store.done, plan.stages)):
-            from training.sweep.stages import check_stages  # the heavy imports
+            from factuality_harness.training.sweep.stages import check_stages  # the heavy imports
 
             check_stages(plan, store)
     if args.action == "status":

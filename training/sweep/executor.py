@@ -10,18 +10,16 @@ joins them.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +27,8 @@ from typing import Any
 import submitit
 from tqdm import tqdm
 
-from harness.errors import HarnessError
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.training.sweep.process import _end_with, _sigterm_raises
 
 RESTARTS = 3  # deaths for each worker, none of the stages ending in between, until the sweep gives up
 POLL = 2.0  # seconds between looks at the store and at local workers
@@ -68,7 +67,7 @@ class Worker:
         with _sigterm_raises():  # submitit would ignore it; Slurm sends it before it kills
             if self.work is not None:
                 return self.work(self.store_root, self.plan_file)
-            from training.sweep.worker import set_up_process, work
+            from factuality_harness.training.sweep.worker import set_up_process, work
 
             set_up_process()
             return work(self.store_root, self.plan_file)
@@ -76,19 +75,6 @@ class Worker:
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """For submitit, at a time limit or a preemption: start the same again."""
         return submitit.helpers.DelayedSubmission(self)
-
-
-def _end_with(lock: Path) -> None:
-    """Wait until nobody holds the lock, then kill this process and all it started."""
-    with contextlib.suppress(FileNotFoundError), lock.open() as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-    os.killpg(0, signal.SIGKILL)
-
-
-def tie_to_parent() -> None:
-    """`preexec_fn` for what a worker starts: it is killed when the worker ends, in whatever way (Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 class _Local:
@@ -242,8 +228,8 @@ def run_workers(
     jobs are cancelled.
     Raises HarnessError when sbatch is missing or refuses, and when workers keep dying.
     """
-    from training.sweep.plan import Plan
-    from training.sweep.store import Store
+    from factuality_harness.training.sweep.plan import Plan
+    from factuality_harness.training.sweep.store import Store
 
     check_executor(executor, options)
     store, plan = Store(store_root), Plan.from_json(plan_file.read_text(encoding="utf-8"))
@@ -292,20 +278,3 @@ def _death(job: submitit.Job[None]) -> str | None:
     log = job.paths.stderr
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
     return f"job {job.job_id} ended; last in its log {log}: {lines[-1] if lines else 'nothing'}"
-
-
-@contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Let SIGTERM unwind as Ctrl-C does (in the main thread, the only one that may say so)."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -13,12 +13,13 @@ from typing import Any
 
 import yaml
 
-from harness.data.world.generate import BaseConfig, WorldConfig
-from harness.errors import HarnessError
-from harness.lm_eval_plugin.discovery import tasks_folder
-from harness.manifest import sha256
-from training.folders import check_model_folder
-from training.sweep.experiment import Cell, Experiment, hidden_model
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.manifest import sha256
+from factuality_harness.harness.lm_eval_plugin.discovery import tasks_folder
+from factuality_harness.harness.world.generate import BaseConfig, WorldConfig
+from factuality_harness.training.folders import check_model_folder
+from factuality_harness.training.sweep.experiment import Cell, Experiment
+from factuality_harness.training.sweep.schema import hidden_model
 
 FORMAT = 1  # of what stages write; raising it makes every stage run again
 SEED_GAP = 1000  # sample k of a stage has seed + k

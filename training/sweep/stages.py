@@ -9,40 +9,33 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import random
-import re
 import shlex
-import subprocess
-import sys
 import tempfile
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from harness.annotation import Annotation
-from harness.contamination import shared_topics
-from harness.data import anah
-from harness.data.anah import Question
-from harness.data.world.base import build_base, world_of
-from harness.data.world.generate import BaseConfig, World, WorldConfig, with_article
-from harness.errors import HarnessError
-from harness.jsonl import read_jsonl, write_jsonl
-from harness.lm_eval_plugin.discovery import tasks_folder
-from harness.samples import read_annotations
-from training import mask_dpo, preferences, sft
-from training.pairs import write_pairs
-from training.preferences import Pairing, PairRules, load_questions
-from training.sweep.executor import tie_to_parent
-from training.sweep.plan import Plan, Stage, ancestors, relative, task_files
-from training.sweep.store import Store
+from factuality_harness.harness.annotation import Annotation
+from factuality_harness.harness.data import anah
+from factuality_harness.harness.data.anah import Question
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.jsonl import write_jsonl
+from factuality_harness.harness.io.samples import read_annotations
+from factuality_harness.harness.world.base import build_base, world_of
+from factuality_harness.harness.world.generate import BaseConfig, WorldConfig
+from factuality_harness.training import preferences, sft
+from factuality_harness.training.mask_dpo import train as mask_dpo
+from factuality_harness.training.mask_dpo.pairs import write_pairs
+from factuality_harness.training.preferences import Pairing, PairRules, load_questions
+from factuality_harness.training.sweep.plan import Plan, Stage, ancestors, relative, task_files
+from factuality_harness.training.sweep.process import _environment, _launch
+from factuality_harness.training.sweep.scoring import _evaluate, find_tasks, refuse_test_topics
+from factuality_harness.training.sweep.selection import choose, choose_half
+from factuality_harness.training.sweep.store import Store
 
-NO_TOPIC = re.compile(r"document-[0-9a-f]{12}")  # what `harness.data.anah` calls a topic without a name
 TRAINERS = {"mask_dpo": mask_dpo, "sft": sft}
 QUESTIONS, SAMPLES, ANNOTATIONS, PAIRS = "questions.jsonl", "samples.jsonl", "annotations.jsonl", "pairs.jsonl"
 
@@ -79,70 +72,10 @@ def run_stage(stage: Stage, store: Store, folder: Path) -> list[str]:
     return []
 
 
-@contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _launch(launcher: list[str], line: list[str]) -> None:
-    launcher = [sys.executable, *launcher[1:]] if launcher[0] == "python" else launcher
-    try:
-        code = subprocess.run([*launcher, *line], preexec_fn=tie_to_parent).returncode
-    except OSError as error:
-        raise HarnessError(f"launcher {launcher[0]!r} cannot be started: {error}") from error
-    if code:
-        time.sleep(1)  # the signal that ended it may be about to reach this process
-        raise HarnessError(f"{shlex.join([*launcher, *line])} ended with exit code {code}; its message is in the log")
-
-
 def _within(main: Callable[[list[str]], int], argv: list[str]) -> Callable[[], None]:
     """A command line run in this process, its error raised instead of printed."""
     inner = main.__wrapped__  # type: ignore[attr-defined]  # what @command wraps
     return lambda: inner(argv)
-
-
-def _our_tasks(metadata: dict[str, Any]) -> Any:
-    """lm_eval's TaskManager for this project's tasks alone: indexing the other 12 000 takes its time."""
-    from lm_eval.tasks import TaskManager
-
-    return TaskManager(include_path=str(tasks_folder()), include_defaults=False, metadata=metadata)
-
-
-def find_tasks(tasks: Sequence[str], metadata: dict[str, Any]) -> Any:
-    """A TaskManager that knows the tasks. Raises HarnessError naming those that lm_eval does not know."""
-    from lm_eval.tasks import TaskManager
-
-    manager = _our_tasks(metadata)
-    if not {*tasks} <= {*manager.all_subtasks}:
-        manager = TaskManager(metadata=metadata)
-    if unknown := [task for task in tasks if not manager.match_tasks([task])]:
-        raise HarnessError(f"lm_eval knows no task {', '.join(unknown)}")
-    return manager
-
-
-def refuse_test_topics(pairs: Path, test: Mapping[str, Any], store: Store) -> None:
-    """Raise HarnessError when pairs are about topics of the test questions. test: tasks, metadata, base.
-
-    Looks at the tasks of this project: others have no topics.
-    """
-    manager = _our_tasks(dict(test["metadata"]) | ({"world": store.place(test["base"])} if "base" in test else {}))
-    ours = [task for task in test["tasks"] if task in manager.all_subtasks]
-    tasks = manager.load(ours)["tasks"].values() if ours else ()
-    questions = [doc for task in tasks for doc in task.test_docs() if doc.get("topic")]
-    if shared := shared_topics((row for _, row in read_jsonl(pairs)), questions):
-        raise HarnessError(
-            f"{pairs}: {len(shared)} topics of the test questions of {', '.join(ours)} are in the training pairs "
-            f"({', '.join(shared[:3])}, …); train on others (questions: split or part, select)"
-        )
 
 
 Command = tuple[str, list[str], Callable[[], None]]
@@ -256,30 +189,6 @@ def _score(stage: Stage, inputs: Mapping[str, str], folder: Path) -> Command:
     return "lm_eval", argv, lambda: _evaluate(arguments, out)
 
 
-def _evaluate(arguments: dict[str, Any], out: Path) -> None:
-    """lm_eval in this process, with its own files as a result."""
-    import lm_eval
-    from lm_eval.loggers import EvaluationTracker
-
-    manager = find_tasks(arguments["tasks"], arguments["metadata"] or {})
-    tracker = EvaluationTracker(output_path=str(out))
-    gen_kwargs = arguments["gen_kwargs"]
-    results = lm_eval.simple_evaluate(
-        **{**arguments, "gen_kwargs": None if gen_kwargs is None else dict(gen_kwargs)},
-        task_manager=manager,
-        evaluation_tracker=tracker,
-        log_samples=True,
-    )
-    if results is None:  # another process of the same evaluation writes
-        return
-    samples = results.pop("samples")
-    tracker.save_results_aggregated(results=results, samples=samples)
-    for task in results["configs"]:
-        tracker.save_results_samples(task_name=task, samples=samples[task])
-    if not list(out.rglob("results_*.json")):
-        raise HarnessError(f"{out}: lm_eval wrote no result file; its message stands in the log")
-
-
 def _base(settings: dict[str, Any], inputs: Mapping[str, str], folder: Path) -> None:
     build_base(folder, WorldConfig.from_dict(settings["world"]), BaseConfig(**settings["base"]))
 
@@ -311,103 +220,6 @@ def _select(settings: dict[str, Any], inputs: Mapping[str, str], folder: Path) -
     if world is not None:
         record["clusters"] = len({t.cluster for t in world.topics if t.name in {*topics}})
     (folder / "selection.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
-def _amount(wanted: Any, of: int) -> int:
-    """A count as it is; a share ("1/3", 0.5) of `of`, rounded."""
-    if isinstance(wanted, int):
-        return wanted
-    return round(Fraction(str(wanted)) * of)
-
-
-def choose(questions: Sequence[Question], settings: Mapping[str, Any], world: World | None = None) -> list[Question]:
-    """A part of the questions, in their order. With the same seed a smaller part lies within a larger one.
-
-    settings: side (near or far), clusters (number or share), topics_per_cluster, topics (number, or share of those
-    left), per_topic (questions of each topic, drawn), seed. Raises HarnessError where sides or clusters are asked for
-    and `world` is None.
-    """
-    seed = settings.get("seed", 0)
-    rng = random.Random(f"select {seed}")
-    topics = sorted({q.topic for q in questions})
-    rng.shuffle(topics)
-    if settings.keys() & {"side", "clusters", "topics_per_cluster"}:
-        if world is None:
-            raise HarnessError("select: side, clusters and topics_per_cluster are the fact world's; use topics")
-        known = {topic.name: topic for topic in world.topics}
-        side = settings.get("side", "all")
-        of_cluster: dict[str, list[str]] = defaultdict(list)
-        for name in topics:
-            if side in ("all", known[name].side):
-                of_cluster[known[name].cluster].append(name)
-        clusters = rng.sample(sorted(of_cluster), len(of_cluster))
-        clusters = clusters[: _amount(settings.get("clusters", len(clusters)), len(clusters))]
-        kept = {name for c in clusters for name in of_cluster[c][: settings.get("topics_per_cluster")]}
-        topics = [name for name in topics if name in kept]
-    if "topics" in settings:
-        topics = topics[: _amount(settings["topics"], len(topics))]
-    of_topic: dict[str, list[str]] = defaultdict(list)
-    for question in questions:
-        of_topic[question.topic].append(question.question)
-    asked = {
-        (name, text)
-        for name in topics
-        for text in random.Random(f"questions {seed} {name}").sample(of_topic[name], len(of_topic[name]))[
-            : settings.get("per_topic")
-        ]
-    }
-    return [q for q in questions if (q.topic, q.question) in asked]
-
-
-def choose_half(
-    questions: Sequence[Question],
-    targets: Sequence[Question],
-    settings: Mapping[str, Any],
-    model: str | None = None,
-    world: World | None = None,
-) -> list[Question]:
-    """The half of the topics (of: `question`: of the questions) nearer to the targets, or farther, by an embedding.
-
-    settings: embedding (`harness.embeddings` spec; `hidden:@LAYER` is of `model`), embedding_args (of that embedding),
-    keep (near, far; a, b with random), of (topic or question), text (template of what is embedded: {topic},
-    {question}, {document}, {kind} in a world), seed. Raises HarnessError for a text that cannot be filled in, as with
-    the topic of ANAH-v2's rows, which have none.
-    """
-    from harness.embeddings import embed_groups, open_embedding
-    from harness.neighbours import centred, halves, random_halves
-
-    of = settings.get("of", "topic")
-    spec = settings["embedding"]
-    if spec.startswith("hidden:"):
-        spec = f"hidden:{model}{spec.removeprefix('hidden:')}"
-    names = list(dict.fromkeys(getattr(q, of) for q in questions))
-    if spec == "random":
-        half = dict(zip("ab", random_halves(len(names), settings["seed"]), strict=True))[settings["keep"]]
-    else:
-        template = settings.get("text", "{" + of + "}")
-        kinds = {topic.name: topic.kind for topic in world.topics} if world else {}
-
-        def text(q: Question) -> str:
-            known = {"question": q.question, "document": q.document}
-            if not NO_TOPIC.fullmatch(q.topic):
-                known["topic"] = q.topic
-            if q.topic in kinds:
-                known["kind"] = with_article(kinds[q.topic])
-            try:
-                return template.format_map(known)
-            except KeyError as error:
-                raise HarnessError(
-                    f"select: text {template!r}: the question {q.question!r} has no {error.args[0]}; "
-                    f"it has {', '.join(known)} (say {{document:.200}}, the first 200 characters)"
-                ) from error
-            except (IndexError, AttributeError, ValueError) as error:
-                raise HarnessError(f"select: text {template!r} cannot be filled in ({error})") from error
-
-        texts = ([*{getattr(q, of): text(q) for q in part}.values()] for part in (questions, targets))
-        train, test = embed_groups(open_embedding(spec, **settings.get("embedding_args", {})), *texts)
-        half = halves(*centred(train, test), keep=settings["keep"], seed=settings["seed"])
-    kept = {names[i] for i in half}
-    return [q for q in questions if getattr(q, of) in kept]
 
 
 def _pair(settings: dict[str, Any], inputs: Mapping[str, str], folder: Path) -> None:

@@ -19,9 +19,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError
-from harness.manifest import provenance
-from training.sweep.plan import Plan, Stage
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.manifest import provenance
+from factuality_harness.training.sweep.plan import Plan, Stage
 
 BEAT = 5.0  # seconds between signs of life
 STALE = 60.0  # seconds without one until another worker may take over

@@ -8,9 +8,9 @@ import time
 import traceback
 from pathlib import Path
 
-from harness.errors import HarnessError
-from training.sweep.plan import Plan, Stage
-from training.sweep.store import Store
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.training.sweep.plan import Plan, Stage
+from factuality_harness.training.sweep.store import Store
 
 POLL = 1.0  # seconds between looks when all that is ready is in other hands
 
@@ -45,7 +45,7 @@ def work(store_root: Path, plan_file: Path) -> None:
 
 
 def _run(stage: Stage, store: Store) -> None:
-    from training.sweep.stages import resumes, run_stage  # the heavy imports, in workers only
+    from factuality_harness.training.sweep.stages import resumes, run_stage  # the heavy imports, in workers only
 
     if stage.threads:
         import torch

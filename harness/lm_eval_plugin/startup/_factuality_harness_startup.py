@@ -24,7 +24,7 @@ class _Finder:
         def exec_module(module):
             execute(module)
             try:
-                from harness.lm_eval_plugin.discovery import register
+                from factuality_harness.harness.lm_eval_plugin.discovery import register
 
                 register(module)
             except Exception as error:  # lm_eval must work whatever happens to us

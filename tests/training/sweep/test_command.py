@@ -6,19 +6,17 @@ import signal
 import subprocess
 import sys
 from copy import deepcopy
-from pathlib import Path
 
-import doze
-import experiments
 import pytest
 
-from harness.errors import HarnessError
-from training.sweep.command import estimate, main, status, write_experiments
-from training.sweep.experiment import STAGES, load_experiment
-from training.sweep.plan import make_plan
-from training.sweep.store import MOST_DEATHS, Store
-
-ROOT = Path(__file__).parents[3]
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.training.sweep.command import estimate, main, status, write_experiments
+from factuality_harness.training.sweep.experiment import load_experiment
+from factuality_harness.training.sweep.plan import make_plan
+from factuality_harness.training.sweep.schema import STAGES
+from factuality_harness.training.sweep.store import MOST_DEATHS, Store
+from tests.helpers import doze, experiments
+from tests.helpers.paths import ROOT
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import doze
 import pytest
 
-from harness.errors import HarnessError
-from training.sweep import executor
-from training.sweep.executor import run_workers, slurm_parameters
-from training.sweep.store import Store
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.training.sweep import executor
+from factuality_harness.training.sweep.executor import run_workers, slurm_parameters
+from factuality_harness.training.sweep.store import Store
+from tests.helpers import doze
 
 
 def run(root: Path, workers: int = 2, work=doze.doze) -> None:

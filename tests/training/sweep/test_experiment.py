@@ -3,11 +3,11 @@
 import datetime
 import re
 
-import experiments
 import pytest
 
-from harness.errors import HarnessError
-from training.sweep.experiment import load_experiment, merged
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.training.sweep.experiment import load_experiment, merged
+from tests.helpers import experiments
 
 
 def load(folder, **changes):

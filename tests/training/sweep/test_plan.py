@@ -3,13 +3,13 @@
 from copy import deepcopy
 from pathlib import Path
 
-import experiments
 import pytest
 import yaml
 
-from harness.errors import HarnessError
-from training.sweep.experiment import load_experiment
-from training.sweep.plan import Plan, ancestors, make_plan
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.training.sweep.experiment import load_experiment
+from factuality_harness.training.sweep.plan import Plan, ancestors, make_plan
+from tests.helpers import experiments
 
 EXPERIMENTS = Path("training/experiments")
 

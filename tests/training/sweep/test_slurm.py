@@ -11,14 +11,14 @@ import sys
 import threading
 from pathlib import Path
 
-import doze
 import pytest
 
-from harness.errors import HarnessError
-from training.sweep.executor import run_workers
-from training.sweep.store import Store
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.training.sweep.executor import run_workers
+from factuality_harness.training.sweep.store import Store
+from tests.helpers import doze
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.slurm
 
 
@@ -191,9 +191,7 @@ def test_a_sweep_one_of_whose_cells_is_killed_and_queued_again(tmp_path):
     assert sweep.returncode == 0, output
     assert "3 done of 3 cells" in output
     assert restarts(job) == 1
-    status = subprocess.run(
-        [*command, "status", *places], cwd=Path(__file__).parents[3], capture_output=True, text=True
-    )
+    status = subprocess.run([*command, "status", *places], cwd=ROOT, capture_output=True, text=True)
     assert status.stdout.splitlines() == ["temperatures: 3 done of 3 cells", "stages: 13 done"]
     cells = json.loads((store.root / "experiments" / "temperatures.json").read_text())["cells"]
     for cell in cells:

@@ -3,19 +3,21 @@
 import hashlib
 from fractions import Fraction
 
-import experiments
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.data.anah import Question
-from harness.data.world import World, WorldConfig
-from harness.errors import HarnessError
-from harness.jsonl import write_jsonl
-from training.sweep.experiment import load_experiment
-from training.sweep.plan import Stage, make_plan
-from training.sweep.stages import COMMANDS, _amount, check_stages, choose, choose_half, refuse_test_topics, resumes
-from training.sweep.store import Store
+from factuality_harness.harness.data.anah import Question
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.jsonl import write_jsonl
+from factuality_harness.harness.world import World, WorldConfig
+from factuality_harness.training.sweep.experiment import load_experiment
+from factuality_harness.training.sweep.plan import Stage, make_plan
+from factuality_harness.training.sweep.scoring import refuse_test_topics
+from factuality_harness.training.sweep.selection import _amount, choose, choose_half
+from factuality_harness.training.sweep.stages import COMMANDS, check_stages, resumes
+from factuality_harness.training.sweep.store import Store
+from tests.helpers import experiments
 
 WORLD = World(WorldConfig(clusters=8, topics=(4, 1, 2), bio_clusters=1))
 QUESTIONS = WORLD.questions("train")

@@ -1,0 +1,239 @@
+"""How far the reference implementation's masks lie from the exact ones.
+
+It tokenizes every sentence alone and looks for its tokens where the lengths so far add up to, so its borders drift
+with white space and merged tokens. Token id 0 is always masked out there, since 0 is also its ignore value. Where a
+sentence to mask runs past the end of the conversation, it gives up and masks nothing, on both sides of the pair.
+
+Compared are the tokens after the prompt, what the template writes after the response included: both train on that.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from factuality_harness.harness.annotation import Label
+from factuality_harness.harness.data.biographies import LabelledBiography, load_labelled
+from factuality_harness.harness.engines import Message
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.manifest import manifest, write_manifest
+from factuality_harness.training.mask_dpo.masks import COUNTING, Encoded, encode, frame_of, render, token_mask
+from factuality_harness.training.mask_dpo.pairs import LabelledResponse, Pair, locate
+
+# FActScore's answers and the side of a pair they are measured on: the more factual system is the chosen one.
+BIOGRAPHIES = {"ChatGPT": "chosen", "InstructGPT": "rejected"}
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One response: tokens, those whose mask differs, those that must not count, those of them that do anyway; whether
+    the reference fell back to no mask; surplus: lengths of the sentences alone minus tokens of the whole response."""
+
+    tokens: int
+    different: int
+    masked: int
+    still_trained: int
+    fell_back: bool
+    surplus: int
+
+
+def sentence_lengths(response: LabelledResponse, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens of every sentence when it is tokenized alone."""
+    texts = [s.text for s in response.sentences]
+    return [len(ids) for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]
+
+
+def length_sum_mask(
+    labels: Sequence[Label], lengths: Sequence[int], ids: Sequence[int], counting: frozenset[Label]
+) -> list[int] | None:
+    """The reference's mask over all tokens `ids` after the prompt; None where it falls back to no mask."""
+    mask, place = [1] * len(ids), 0
+    for label, length in zip(labels, lengths, strict=True):
+        if label not in counting:
+            if place + length > len(ids):
+                return None
+            mask[place : place + length] = [0] * length
+        place += length
+    return _without_zero(mask, ids)
+
+
+def _without_zero(mask: Sequence[int], ids: Sequence[int]) -> list[int]:
+    return [int(bit and token != 0) for bit, token in zip(mask, ids, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """Both masks of one response over the tokens after the prompt; found: None where the reference falls back."""
+
+    ids: list[int]
+    exact: list[int]
+    found: list[int] | None
+    surplus: int
+
+    def drift(self, fell_back: bool) -> Drift:
+        found = self.found if self.found is not None and not fell_back else _without_zero([1] * len(self.ids), self.ids)
+        return Drift(
+            tokens=len(self.ids),
+            different=sum(a != b for a, b in zip(self.exact, found, strict=True)),
+            masked=self.exact.count(0),
+            still_trained=sum(b and not a for a, b in zip(self.exact, found, strict=True)),
+            fell_back=fell_back,
+            surplus=self.surplus,
+        )
+
+
+def _side(
+    prompt: Iterable[Message],
+    response: LabelledResponse,
+    tokenizer: PreTrainedTokenizerBase,
+    counting: frozenset[Label],
+    gaps_count: bool,
+) -> _Side:
+    messages = tuple(prompt)
+    frame = frame_of(tokenizer, messages)
+    (encoded,) = encode(tokenizer, [render(tokenizer, messages, response.text, frame)])
+    # The reference takes the prompt for as long as it is when tokenized alone.
+    begin = len(tokenizer(frame.opened, add_special_tokens=False, verbose=False)["input_ids"])
+    lengths = sentence_lengths(response, tokenizer)
+    found = length_sum_mask(response.labels, lengths, encoded.ids[begin:], counting)
+    exact = list(token_mask(encoded, response, counting).mask)
+    if gaps_count:
+        for i in _gaps(encoded, response):
+            exact[i] = 1
+    exact += [1] * (len(encoded.ids) - len(exact))
+    return _Side(encoded.ids[begin:], exact[begin:], found, sum(lengths) - (encoded.body_end - encoded.first))
+
+
+def _gaps(encoded: Encoded, response: LabelledResponse) -> list[int]:
+    """Tokens of the response that hold white space between sentences and nothing else."""
+    text, offset = encoded.rendered.text, encoded.rendered.offset
+    inside = {i for s in response.sentences for i in range(s.start + offset, s.end + offset)}
+    return [
+        i
+        for i, (start, end) in enumerate(encoded.offsets[encoded.first : encoded.body_end], encoded.first)
+        if not text[start:end].strip() and inside.isdisjoint(range(start, end))
+    ]
+
+
+def drift(
+    prompt: Iterable[Message],
+    response: LabelledResponse,
+    tokenizer: PreTrainedTokenizerBase,
+    counting: frozenset[Label],
+    *,
+    gaps_count: bool = False,
+) -> Drift:
+    """Compare both masks of one response on its own. gaps_count: white space between sentences is to be trained on
+    whatever the sentence before it, instead of by the exact masks' rule."""
+    side = _side(prompt, response, tokenizer, counting, gaps_count)
+    return side.drift(side.found is None)
+
+
+def drift_of_pair(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> tuple[Drift, Drift]:
+    """Chosen and rejected side; when one falls back, the reference drops the masks of both."""
+    sides = [
+        _side(pair.prompt, response, tokenizer, COUNTING[side], gaps_count=False)
+        for side, response in (("chosen", pair.chosen), ("rejected", pair.rejected))
+    ]
+    fell_back = any(side.found is None for side in sides)
+    chosen, rejected = (side.drift(fell_back) for side in sides)
+    return chosen, rejected
+
+
+def summarise(rows: Sequence[Drift]) -> dict[str, float]:
+    """The figures of the table: shares of tokens, mean and maximum over responses, responses that fall back, and those
+    whose lengths do not add up."""
+    tokens = sum(r.tokens for r in rows)
+    masked = sum(r.masked for r in rows)
+    shares = [r.different / r.tokens for r in rows]
+    return {
+        "responses": len(rows),
+        "tokens": tokens,
+        "wrong_mask": round(sum(r.different for r in rows) / tokens, 4),
+        "wrong_mask_mean": round(float(np.mean(shares)), 4),
+        "wrong_mask_max": round(max(shares), 4),
+        "still_trained": round(sum(r.still_trained for r in rows) / masked, 4) if masked else 0.0,
+        "fell_back": sum(r.fell_back for r in rows),
+        "lengths_do_not_add_up": sum(r.surplus != 0 for r in rows),
+    }
+
+
+def labelled_response(row: LabelledBiography) -> LabelledResponse | None:
+    """A biography with one label a sentence, wrong if it has an NS fact; None without labels.
+
+    Raises HarnessError when the sentences are not its text.
+    """
+    if not row.sentences:
+        return None
+    labels = tuple(
+        Label.CONTRADICTORY if any(f.label == "NS" for f in s.human_facts or ()) else Label.OK for s in row.sentences
+    )
+    return LabelledResponse(row.output, locate(row.output, [s.text for s in row.sentences]), labels)
+
+
+def biographies_table(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, str | float]]:
+    """Drift on the human-labelled biographies, a row for each system as in a pair (`BIOGRAPHIES`), both together by
+    either rule for white space between sentences, and each system on the other side.
+
+    Raises HarnessError naming a file that is missing, and a row whose sentences are not its text.
+    """
+    answers = {system: _read(folder / f"{system}.jsonl") for system in BIOGRAPHIES}
+
+    def measure(system: str, side: str, gaps_count: bool = False) -> list[Drift]:
+        return [
+            drift([{"role": "user", "content": question}], response, tokenizer, COUNTING[side], gaps_count=gaps_count)
+            for question, response in answers[system]
+        ]
+
+    def row(system: str, side: str, white_space: str, drifts: Sequence[Drift]) -> dict[str, str | float]:
+        return {"answers": system, "side": side, "white_space_between": white_space, **summarise(drifts)}
+
+    table, by_rule, always = [], list[Drift](), list[Drift]()
+    for system, side in BIOGRAPHIES.items():
+        drifts = measure(system, side)
+        table.append(row(system, side, "sentence before", drifts))
+        by_rule += drifts
+        always += measure(system, side, gaps_count=True)
+    both = "/".join(BIOGRAPHIES.values())
+    table.append(row("both", both, "sentence before", by_rule))
+    table.append(row("both", both, "always trained", always))
+    for system, side in BIOGRAPHIES.items():
+        other = "rejected" if side == "chosen" else "chosen"
+        table.append(row(system, other, "sentence before", measure(system, other)))
+    return table
+
+
+def _read(path: Path) -> list[tuple[str, LabelledResponse]]:
+    found = []
+    for row in load_labelled(path).rows:
+        try:
+            response = labelled_response(row)
+        except HarnessError as error:
+            raise HarnessError(f"{path}, {row.topic}: {error}. Mend or remove the row.") from error
+        if response is not None:
+            found.append((row.question, response))
+    if not found:
+        raise HarnessError(f"{path}: holds no labelled answer")
+    return found
+
+
+def write_biographies_table(
+    folder: Path, tokenizer: PreTrainedTokenizerBase, out: Path, tokenizer_name: str, command: str
+) -> list[dict[str, str | float]]:
+    """Measure, write the table as CSV with its manifest beside it, and return its rows."""
+    table = biographies_table(folder, tokenizer)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, table[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+    inputs = [folder / f"{system}.jsonl" for system in BIOGRAPHIES]
+    write_manifest(
+        out.with_suffix(".manifest.json"), manifest(inputs=inputs, command=command, tokenizer=tokenizer_name)
+    )
+    return table

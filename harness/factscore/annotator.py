@@ -1,0 +1,34 @@
+"""FActScore's verifier as an annotator: is a fact supported by its document?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from factuality_harness.harness.annotation import Judgement, Label
+from factuality_harness.harness.annotators.base import Claim, Progress
+from factuality_harness.harness.data.biographies import entity_of
+from factuality_harness.harness.factscore.knowledge import Passage
+from factuality_harness.harness.factscore.verify import ModelVerifier, Query
+
+
+class FactVerifier:
+    """FActScore's question "True or False?" as an annotator: `ok` or `unverifiable` (not supported), never `nofact`."""
+
+    window = 4096
+
+    def __init__(self, verifier: ModelVerifier) -> None:
+        self._verifier = verifier
+        self.spec = verifier.spec
+
+    def check(self) -> None:
+        self._verifier.check()
+
+    def judge(self, claims: Sequence[Claim], progress: Progress | None = None) -> list[Judgement]:
+        """One judgement a claim, in order; the document is shown as one passage. Raises what the engine raises."""
+        topics = [entity_of(c.question) or c.question for c in claims]
+        queries = [
+            Query(topic, c.question, c.sentence, c.language, (Passage(topic, c.document),))
+            for topic, c in zip(topics, claims, strict=True)
+        ]
+        labels = {True: Label.OK, False: Label.UNVERIFIABLE, None: Label.UNPARSED}
+        return [Judgement(labels[v.supported], (), v.detail) for v in self._verifier.verify(queries, progress)]

@@ -1,0 +1,1 @@
+"""Files: JSONL, samples, manifests, exports, model folders."""

@@ -1,0 +1,91 @@
+"""JSON Lines in and out, with errors that name file and row."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from factuality_harness.harness.errors import HarnessError
+
+
+def open_text(path: Path) -> IO[str]:
+    """Open a UTF-8 text file for reading, through gzip when the name ends in `.gz`."""
+    if not path.is_file():
+        raise HarnessError(f"{path}: no such file")
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8")
+    return path.open(encoding="utf-8")
+
+
+def read_jsonl(path: str | Path, required: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield `(row number from 1, object)` for every non-blank line of a JSONL file (`.gz` too).
+
+    Raises HarnessError naming file and row when a line is not a JSON object, lacks a key of `required`,
+    is not UTF-8 or holds half a surrogate pair, or when the last line was cut off in the middle.
+    """
+    path = Path(path)
+    number = 0
+    try:
+        with open_text(path) as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    cut = not line.endswith("\n")
+                    why = "the line is cut off (no line end): the file was truncated" if cut else error.msg
+                    raise HarnessError(
+                        f"{path}, row {number}: not valid JSON: {why}. Remove or complete the row."
+                    ) from error
+                if not isinstance(row, dict):
+                    raise HarnessError(f"{path}, row {number}: expected an object, got {type(row).__name__}")
+                if "\\ud" in line.lower() and _half_character(row):
+                    raise HarnessError(
+                        f"{path}, row {number}: holds half a character (a lone \\ud… escape), which is no text. "
+                        "Mend or remove it."
+                    )
+                missing = [key for key in required if key not in row]
+                if missing:
+                    raise HarnessError(
+                        f"{path}, row {number}: missing {', '.join(missing)}; the row has {', '.join(row)}"
+                    )
+                yield number, row
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise HarnessError(f"{path}, after row {number}: unreadable ({error})") from error
+
+
+def _half_character(row: dict[str, Any]) -> bool:
+    try:
+        json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def json_safe(value: Any) -> Any:
+    """Plain data for JSON, which has no NaN and no infinity: None stands for a number that has no value."""
+    if isinstance(value, dict):
+        return {key: json_safe(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_safe(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Write rows as UTF-8 JSONL through a temporary file, so that `path` is never half a file. Returns the count."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    count = 0
+    with partial.open("w", encoding="utf-8") as out:
+        for row in rows:
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    partial.replace(path)
+    return count

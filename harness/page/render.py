@@ -1,0 +1,170 @@
+"""A readable page of judged responses: every sentence coloured by its label, evidence on hover.
+
+    python -m harness.page SAMPLES --out page.html
+    python -m harness.page BEFORE AFTER --names base mask-dpo --questions 1 --out page.html
+
+With several samples files the answers to the same question stand under each other.
+One self-contained HTML file without scripts or network; model output is escaped. Labels differ by colour, by the kind
+of underline and by a mark, so the page reads without colour too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment
+
+from factuality_harness.harness.annotation import Annotation, Judgement, Label, Sentence
+from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.io.jsonl import read_jsonl
+from factuality_harness.harness.io.samples import read_annotations, samples_file
+from factuality_harness.harness.metrics import count, is_missing, summarise
+
+MARKS = {
+    Label.OK: "✓",
+    Label.CONTRADICTORY: "✗",
+    Label.UNVERIFIABLE: "?",
+    Label.NOFACT: "·",
+    Label.UNPARSED: "!",
+}
+
+
+@dataclass(frozen=True)
+class _Shown:
+    question: str
+    topic: str
+    language: str
+    document: str
+    source: str
+    parts: list[tuple[str, Sentence, Judgement]]
+
+
+def _parts(annotation: Annotation) -> Iterator[tuple[str, Sentence, Judgement]]:
+    """Sentences with the white space before each, so that the page shows the response as it was written."""
+    done = 0
+    for sentence, judgement in zip(annotation.sentences, annotation.judgements, strict=True):
+        yield annotation.response[done : sentence.start], sentence, judgement
+        done = sentence.end
+
+
+def format_metric(name: str, value: float) -> str:
+    """A metric as people write it: counts whole, rates and scores in percent, missing as n/a."""
+    if is_missing(value):
+        return "n/a"
+    if name in ("correct", "incorrect"):
+        return f"{value:.0f}"
+    return f"{value:.2f}" if name == "sentences_per_response" else f"{100 * value:.1f} %"
+
+
+def render(
+    annotations: Sequence[Annotation],
+    documents: dict[str, str],
+    *,
+    title: str,
+    subtitle: str,
+    sources: Sequence[str] | None = None,
+) -> str:
+    """The page. documents: reference text by question. sources: who gave each response, when not all are one's; the
+    summary of them all is left out then."""
+    counts = [count([a]) for a in annotations]
+    template = Environment(autoescape=True).from_string(files(__package__).joinpath("page.html.j2").read_text("utf-8"))
+    return template.render(
+        title=title,
+        subtitle=subtitle,
+        metrics=[(name, format_metric(name, value)) for name, value in summarise(counts).items()]
+        if sources is None
+        else [],
+        labels=[label.value for label in Label],
+        marks=MARKS,
+        totals={label.value: sum(a.count(label) for a in annotations) for label in Label},
+        annotations=[
+            _Shown(a.question, a.topic, a.language, documents.get(a.question, ""), source, list(_parts(a)))
+            for a, source in zip(annotations, sources or [""] * len(annotations), strict=True)
+        ],
+    )
+
+
+def _read(samples: Path) -> tuple[list[Annotation], dict[str, str]]:
+    annotations = list(read_annotations(samples))
+    if not annotations:
+        raise HarnessError(f"{samples}: no judged response in it")
+    documents = {
+        doc["question"]: doc.get("document", "")
+        for _, row in read_jsonl(samples)
+        if isinstance(doc := row.get("doc"), dict) and "question" in doc
+    }
+    return annotations, documents
+
+
+def _subtitle(annotations: Sequence[Annotation]) -> str:
+    judges = ", ".join(sorted({a.judge for a in annotations}))
+    return f"{len(annotations)} responses, judged by {judges}. Hover or focus a sentence for its evidence."
+
+
+def write_page(samples: Path, out: Path, title: str | None = None) -> None:
+    """Page of one samples file. Raises HarnessError when it holds no judged response."""
+    annotations, documents = _read(samples)
+    page = render(annotations, documents, title=title or samples.stem, subtitle=_subtitle(annotations))
+    _write(out, page)
+
+
+def write_comparison(samples: Mapping[str, Path], out: Path, title: str, questions: int | None = None) -> None:
+    """Page of several samples files by name: answers to the same question under each other.
+
+    questions: only the first N. Raises HarnessError for a file without judged responses, or when no question is in all.
+    """
+    found: dict[str, dict[str, list[Annotation]]] = {}
+    documents: dict[str, str] = {}
+    for name, path in samples.items():
+        annotations, more = _read(path)
+        documents |= more
+        found[name] = {}
+        for annotation in annotations:
+            found[name].setdefault(annotation.question, []).append(annotation)
+    first, *others = found.values()
+    shared = [q for q in first if all(q in other for other in others)][:questions]
+    if not shared:
+        raise HarnessError(f"no question is answered in all of {', '.join(map(str, samples.values()))}")
+    shown = [(a, name) for q in shared for name in found for a in found[name][q]]
+    annotations = [a for a, _ in shown]
+    sources = [name for _, name in shown]
+    _write(out, render(annotations, documents, title=title, subtitle=_subtitle(annotations), sources=sources))
+
+
+def _write(out: Path, page: str) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page, encoding="utf-8")
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m harness.page", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "samples", type=Path, nargs="+", help="samples_*.jsonl of lm_eval, or a folder with one of them"
+    )
+    parser.add_argument("--names", nargs="+", help="names of the models, for several samples files")
+    parser.add_argument("--questions", type=int, help="with several samples files: only the first N questions")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--title")
+    args = parser.parse_args(argv)
+    paths = [samples_file(path) for path in args.samples]
+    if len(paths) == 1:
+        write_page(paths[0], args.out, args.title)
+    else:
+        names = args.names or [str(path) for path in args.samples]
+        if len(set(names)) != len(paths):
+            raise HarnessError(f"{len(paths)} samples files need as many different --names, not {len(set(names))}")
+        write_comparison(
+            dict(zip(names, paths, strict=True)), args.out, args.title or " / ".join(names), args.questions
+        )
+    print(args.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,274 @@
+"""The whole way from responses to facts with verdicts, and its dry run."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from factuality_harness.harness.annotation import Annotation, Label
+from factuality_harness.harness.annotators.spec import open_annotator
+from factuality_harness.harness.engines import AnswerCache, CachedEngine
+from factuality_harness.harness.errors import EngineError, HarnessError
+from factuality_harness.harness.factscore import (
+    FactScorer,
+    Item,
+    ScoredResponse,
+    counts_of_annotation,
+    open_knowledge,
+    open_scorer,
+    plan,
+    summarise,
+)
+from factuality_harness.harness.factscore.facts import FactExtractor
+from factuality_harness.harness.factscore.plan import FACTS_PER_SENTENCE, token_counter
+from factuality_harness.harness.factscore.verify import AnnotatorVerifier, ModelVerifier
+from tests.helpers.rule_engine import RuleEngine
+
+PAGES = {
+    "Ada": "Ada was born in London in 1815. She was a poet. She died in 1852.",
+    "Bob": ["Bob was born in Oslo.", "Bob sailed to Peru in 1970."],
+    "小明": "小明生于伦敦，卒于巴黎。",
+}
+ITEMS = [
+    Item("Ada", "Tell me a bio of Ada.", "Ada was born in London and Ada died in 1852. I hope this helps!"),
+    Item("Bob", "Tell me a bio of Bob.", "Bob was born in Oslo, VAGUE and UNSURE.\n\nBob is from Rome. MUMBLE."),
+    Item("Bob", "Tell me a bio of Bob.", "I'm sorry, I do not know Bob."),
+    Item("Ada", "Tell me a bio of Ada.", ""),
+    Item("小明", "介绍一下小明。", "小明生于伦敦，他是画家。", "zh"),
+    Item("Ada", "Tell me a bio of Ada.", "Ada died in 1852. TOOLONG."),
+]
+
+
+def scorer(cache: Path, engine: RuleEngine | None = None, **settings: object) -> FactScorer:
+    cached = CachedEngine(engine or RuleEngine(), AnswerCache(cache / "answers.sqlite"))
+    return FactScorer(
+        ModelVerifier(cached),
+        open_knowledge(PAGES),
+        extractor=FactExtractor(cached),
+        progress=False,
+        **settings,  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> list[ScoredResponse]:
+    return scorer(tmp_path).score(ITEMS)
+
+
+def test_facts_and_verdicts(results: list[ScoredResponse]) -> None:
+    ada, bob, sorry, empty, chinese, long = results
+    assert [(f.text, f.supported) for f in ada.facts] == [
+        ("Ada was born in London.", True),
+        ("Ada died in 1852.", True),
+    ]
+    assert [s.label() for s in ada.sentences] == [Label.OK, Label.NOFACT]
+    assert [[f.supported for f in s.facts] for s in bob.sentences] == [[True, True, False], [False], []]
+    assert [f.undecided for f in bob.facts] == [False, True, True, False]
+    assert [s.label() for s in bob.sentences] == [Label.UNVERIFIABLE, Label.UNVERIFIABLE, Label.UNPARSED]
+    assert "no fact in the answer" in bob.sentences[2].detail
+    assert (sorry.abstained, sorry.facts) == (True, ())
+    assert [s.label() for s in sorry.sentences] == [Label.NOFACT]
+    assert (empty.abstained, empty.sentences) == (True, ())
+    assert [f.supported for f in chinese.facts] == [True, False]
+    assert [s.label() for s in long.sentences] == [Label.OK, Label.UNPARSED]
+    assert {r.judge for r in results} == {"factscore@rule#1"}
+
+
+def test_spans_slice_the_response(results: list[ScoredResponse]) -> None:
+    for result in results:
+        for s in result.sentences:
+            assert result.response[s.start : s.end] == s.text
+
+
+def test_metrics(results: list[ScoredResponse]) -> None:
+    values = summarise([r.counts() for r in results], gamma=0)
+    assert values["score"] == pytest.approx((1 + 2 / 4 + 1 / 2 + 1) / 4)
+    assert values["respond_ratio"] == 4 / 6
+    assert values["num_facts_per_response"] == 9 / 4
+    assert (values["abstained"], values["undecided_facts"], values["unparsed_sentences"]) == (2, 2, 2)
+
+
+def test_both_json_forms_keep_everything(results: list[ScoredResponse]) -> None:
+    for result in results:
+        assert ScoredResponse.from_dict(json.loads(json.dumps(result.to_dict()))) == result
+        annotation = Annotation.from_dict(json.loads(json.dumps(result.to_annotation().to_dict())))
+        assert annotation == result.to_annotation()
+        assert len(annotation.extra["facts"]) == len(annotation.sentences)
+        assert counts_of_annotation(annotation) == result.counts()
+
+
+@pytest.mark.parametrize(
+    "change", [{"sentences": None}, {"more": 1}, {"response": "Bda"}, {"sentences": [{"text": 1}]}]
+)
+def test_other_json_is_refused(results: list[ScoredResponse], change: dict[str, object]) -> None:
+    with pytest.raises(HarnessError, match="not a scored response"):
+        ScoredResponse.from_dict({**results[0].to_dict(), **change})
+
+
+def test_order_of_the_calls_is_by_topic(tmp_path: Path) -> None:
+    engine = RuleEngine()
+    scorer(tmp_path, engine).score([ITEMS[i] for i in (0, 1, 5, 4)])
+    topics = [text.split("Above are passages about ")[1][:3] for text in engine.asked if "Above are passages" in text]
+    assert len([1 for a, b in pairwise(topics) if a != b]) == 1
+
+
+def test_results_do_not_depend_on_company_or_window(tmp_path: Path, results: list[ScoredResponse]) -> None:
+    for i, item in enumerate(ITEMS):
+        assert scorer(tmp_path / str(i)).score([item]) == [results[i]]
+    assert scorer(tmp_path / "w", window=2).score(ITEMS) == results
+    assert scorer(tmp_path / "r").score(ITEMS[::-1]) == results[::-1]
+    assert scorer(tmp_path / "n").score([]) == []
+
+
+def test_a_second_run_asks_nothing_and_a_broken_one_goes_on(tmp_path: Path) -> None:
+    items = ITEMS[:5]
+    broken = RuleEngine(fail_after=7)
+    with pytest.raises(EngineError):
+        scorer(tmp_path, broken).score(items)
+    second = RuleEngine()
+    resumed = scorer(tmp_path, second).score(items)
+    whole = RuleEngine()
+    assert scorer(tmp_path / "fresh", whole).score(items) == resumed
+    assert len(broken.asked) + len(second.asked) == len(whole.asked)
+    third = RuleEngine()
+    assert scorer(tmp_path, third).score(items) == resumed
+    assert third.asked == []
+
+
+def test_missing_pages(tmp_path: Path) -> None:
+    items = [ITEMS[0], Item("Eve", "q", "Eve lived."), Item("Dan", "q", ""), Item("Eve", "q", "Eve died.")]
+    engine = RuleEngine()
+    with pytest.raises(HarnessError, match="no page for 2 topics: 'Eve', 'Dan'"):
+        scorer(tmp_path, engine).score(items)
+    assert engine.asked == []
+    results = scorer(tmp_path, engine, missing="skip").score(items)
+    assert [r.skipped for r in results] == [False, True, True, True]
+    values = summarise([r.counts() for r in results], gamma=0)
+    assert (values["score"], values["responses"], values["respond_ratio"], values["skipped"]) == (1, 1, 1, 3)
+    annotation = results[1].to_annotation()
+    assert [j.label for j in annotation.judgements] == [Label.UNPARSED]
+    assert counts_of_annotation(annotation).skipped
+
+
+def test_lexical_needs_no_model() -> None:
+    lexical = FactScorer(AnnotatorVerifier(open_annotator("lexical")), open_knowledge(PAGES), progress=False)
+    lexical.check()
+    text = "Ada was born in London in 1815. Ada sailed to Peru in 1790. I hope this helps."
+    (result,) = lexical.score([Item("Ada", "Tell me a bio of Ada.", text)])
+    assert [s.label() for s in result.sentences] == [Label.OK, Label.UNVERIFIABLE, Label.NOFACT]
+    assert [f.text for f in result.facts] == [s.text for s in result.sentences[:2]]
+    assert result.judge == "lexical"
+    forecast = plan(lexical, [Item("Ada", "q", text)])
+    assert forecast.extraction.total == 0
+    assert (forecast.verification.total, forecast.verification.estimated) == (3, False)
+    assert forecast.verification.input_tokens == 0
+
+
+def test_settings_and_options(tmp_path: Path) -> None:
+    assert scorer(tmp_path).settings() == {
+        "judge": "factscore@rule#1",
+        "extractor": "rule#1",
+        "knowledge": "memory",
+        "demonstrations": "own",
+        "retrieval": "bm25",
+        "passages": 5,
+        "strict": False,
+        "abstain_detector": "generic",
+        "sentence_style": "spacy",
+    }
+    for setting in ({"style": "x"}, {"abstain_detector": "x"}, {"missing": "x"}):
+        with pytest.raises(HarnessError, match="'x' is not known"):
+            scorer(tmp_path, None, **setting)
+    with pytest.raises(HarnessError, match="language 'fr' is not supported"):
+        scorer(tmp_path).score([Item("Ada", "q", "Elle est née.", "fr")])
+    assert len(scorer(tmp_path, abstain_detector="none").score(ITEMS[2:3])[0].facts) == 2
+
+
+def test_open_scorer(tmp_path: Path) -> None:
+    page = tmp_path / "k.jsonl"
+    page.write_text('{"title": "Ada", "text": "Ada lived."}\n')
+    cache = AnswerCache(tmp_path / "a.sqlite")
+    opened = open_scorer("factscore@openai:http://127.0.0.1:9/v1#m", page, cache=cache, strict=True)
+    assert opened.spec.startswith("factscore@openai")
+    assert opened.extractor is not None
+    assert open_scorer("lexical", page).extractor is None
+    assert open_scorer("lexical", page, extractor="openai:http://127.0.0.1:9/v1#m", cache=cache).extractor is not None
+    for judge, message in (
+        ("factscore", "needs a model"),
+        ("factscore@x:y", "engine 'x:y' is not known"),
+        ("nobody", "judge 'nobody' is not known"),
+    ):
+        with pytest.raises(HarnessError, match=message):
+            open_scorer(judge, page)
+    demos = tmp_path / "d.json"
+    demos.write_text('{"A.": ["B."]}')
+    with pytest.raises(HarnessError, match="demonstrations need a model"):
+        open_scorer("lexical", page, demos=demos)
+
+
+def test_plan_of_a_fresh_run_is_an_estimate(tmp_path: Path) -> None:
+    engine = RuleEngine()
+    forecast = plan(scorer(tmp_path, engine), ITEMS)
+    assert engine.asked == []
+    assert (forecast.responses, forecast.abstained, forecast.sentences) == (6, 2, 8)
+    extraction, verification = forecast.extraction, forecast.verification
+    assert (extraction.total, extraction.cached, extraction.to_ask, extraction.estimated) == (8, 0, 8, False)
+    assert verification.total == verification.to_ask == round(8 * FACTS_PER_SENTENCE)
+    assert verification.estimated
+    assert any("estimate for 8 sentences" in note for note in forecast.notes)
+    assert any("characters / 4" in note for note in forecast.notes)
+    assert extraction.input_tokens and extraction.output_tokens and verification.input_tokens
+
+
+def test_plan_after_a_run_is_exact(tmp_path: Path) -> None:
+    items = ITEMS[:5]
+    first = scorer(tmp_path)
+    first.extractor.extract([("Ada was born in London and Ada died in 1852.", "en")])  # type: ignore[union-attr]
+    forecast = plan(first, items)
+    assert (forecast.extraction.cached, forecast.extraction.to_ask) == (1, 5)
+    assert forecast.verification.total == 2 + round(5 * FACTS_PER_SENTENCE)
+    results = first.score(items)
+    forecast = plan(scorer(tmp_path), items)
+    facts = sum(len(r.facts) for r in results)
+    assert (forecast.verification.total, forecast.verification.cached) == (facts, facts)
+    assert (forecast.extraction.to_ask, forecast.verification.to_ask) == (0, 0)
+    assert not forecast.verification.estimated
+    assert forecast.extraction.input_tokens == forecast.verification.input_tokens == 0
+
+
+def test_plan_counts_an_equal_prompt_once(tmp_path: Path) -> None:
+    forecast = plan(scorer(tmp_path), [ITEMS[0], ITEMS[0]])
+    assert (forecast.extraction.total, forecast.extraction.to_ask) == (4, 2)
+
+
+def test_plan_of_an_annotator_with_a_model(tmp_path: Path) -> None:
+    page = tmp_path / "k.jsonl"
+    page.write_text('{"title": "Ada", "text": "Ada lived."}\n')
+    cache = AnswerCache(tmp_path / "a.sqlite")
+    opened = open_scorer("dialogue@openai:http://127.0.0.1:9/v1#m", page, cache=cache)
+    forecast = plan(opened, ITEMS[:1])
+    assert (forecast.verification.total, forecast.verification.input_tokens) == (2, None)
+    assert any("its prompts are its own" in note for note in forecast.notes)
+
+
+def test_tokens_by_a_tokenizer(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="[UNK]")
+    tokenizer.save_pretrained(tmp_path / "plain")
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}> {{ m.content }} {% endfor %}<assistant>"
+    tokenizer.save_pretrained(tmp_path / "chat")
+    conversation = [{"role": "user", "content": "one two"}, {"role": "assistant", "content": "three"}]
+    assert token_counter(str(tmp_path / "plain"))[0](conversation, "en") == 3
+    count, note = token_counter(str(tmp_path / "chat"))
+    assert count(conversation, "en") == 6
+    assert "counted with the tokenizer" in note
+    assert token_counter(None)[0]([{"role": "user", "content": "四个汉字"}], "zh") == 4
+    with pytest.raises(HarnessError, match="cannot be loaded"):
+        token_counter(str(tmp_path / "nowhere"))

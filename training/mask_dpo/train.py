@@ -1,0 +1,171 @@
+"""A training run from files of pairs to a saved checkpoint and its manifest."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import is_peft_model
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers.integrations import is_deepspeed_zero3_enabled
+from trl import ModelConfig, get_peft_config
+
+from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.training.arguments import PairArguments, parse_arguments
+from factuality_harness.training.checkpoints import (
+    LossCurve,
+    checkpoint_to_resume,
+    load_model,
+    load_tokenizer,
+    main_process,
+    tell,
+    write_run_manifest,
+)
+from factuality_harness.training.folders import check_model_folder
+from factuality_harness.training.mask_dpo.batches import masked_files, to_dataset
+from factuality_harness.training.mask_dpo.config import MaskDPOConfig
+from factuality_harness.training.mask_dpo.masks import MaskedPair
+from factuality_harness.training.mask_dpo.reference import (
+    cache_folder,
+    content_key,
+    dataset_digest,
+    files_digest,
+    weights_digest,
+)
+from factuality_harness.training.mask_dpo.sepo import Selection, cached_scores, select_tokens
+from factuality_harness.training.mask_dpo.trainer import MaskDPOTrainer
+
+
+def train(
+    script_args: PairArguments,
+    config: MaskDPOConfig,
+    model_args: ModelConfig,
+    *,
+    model: PreTrainedModel | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> MaskDPOTrainer:
+    """Train on a file of pairs and save to `config.output_dir`; returns the trainer, its model trained.
+
+    model, tokenizer: already loaded ones, used instead of `model_args.model_name_or_path`; `model` is trained in
+    place. output_dir then holds the model, `loss_curve.jsonl` and `manifest.json`.
+    Raises HarnessError for bad input: no pairs, a folder that is no checkpoint, …
+    """
+    resume = checkpoint_to_resume(config.resume_from_checkpoint, config.output_dir or "")
+    if tokenizer is None:
+        tokenizer = load_tokenizer(model_args.model_name_or_path, config.trust_remote_code)
+    masked, counts = masked_files(
+        script_args,
+        tokenizer,
+        masking=config.masking,
+        end_of_turn=config.end_of_turn,
+        max_length=config.max_length,
+        progress=not config.disable_tqdm,
+    )
+    given = model
+    if model is None:
+        model = load_model(model_args.model_name_or_path, model_args, config.trust_remote_code)
+    settings: dict[str, Any] = {}
+    if config.preference_loss == "sepo":
+        for name in masked:
+            masked[name], selection = _key_tokens(masked[name], model, config, model_args, given is not None)
+            settings[f"sepo_{name}"] = asdict(selection)
+            tell(f"{name}: {selection}")
+
+    peft_config = get_peft_config(model_args)
+    reference = None
+    if config.preference_loss == "tdpo" and peft_config is None and given is not None:
+        reference = copy.deepcopy(given)
+    trainer = MaskDPOTrainer(
+        model=model,
+        ref_model=reference,
+        args=config,
+        train_dataset=to_dataset(masked["train"]),
+        eval_dataset=to_dataset(masked["eval"]) if "eval" in masked else None,
+        processing_class=tokenizer,
+        peft_config=peft_config,
+        weights=_digest_of_files(model_args, config) if given is None else None,
+        callbacks=[*callbacks],
+    )
+    if config.merge_adapter and trainer._sharded:
+        raise HarnessError("merge_adapter needs the whole weights: leave it out under FSDP and DeepSpeed")
+    output = Path(config.output_dir or ".")
+    output.mkdir(parents=True, exist_ok=True)
+    trainer.add_callback(LossCurve(output / "loss_curve.jsonl"))
+    result = trainer.train(resume_from_checkpoint=resume)
+    save(trainer, output)
+    write_run_manifest(
+        trainer,
+        script_args,
+        model_args,
+        resumed_from=resume,
+        result=result.metrics,
+        pairs={name: asdict(count) for name, count in counts.items()},
+        **settings,
+    )
+    return trainer
+
+
+def save(trainer: MaskDPOTrainer, output: Path) -> None:
+    """Model and tokenizer as a Hugging Face folder; a LoRA adapter alone, or merged with the adapter beside it."""
+    if not (trainer.args.merge_adapter and is_peft_model(trainer.model)):
+        trainer.save_model(str(output))
+        return
+    trainer.save_model(str(output / "adapter"))
+    if trainer.is_world_process_zero():
+        merged = copy.deepcopy(trainer.accelerator.unwrap_model(trainer.model)).merge_and_unload()
+        merged.save_pretrained(output)
+        trainer.processing_class.save_pretrained(output)
+
+
+def _key_tokens(
+    pairs: list[MaskedPair], model: PreTrainedModel, config: MaskDPOConfig, model_args: ModelConfig, given: bool
+) -> tuple[list[MaskedPair], Selection]:
+    """SePO's selection by the configured oracle. Under ZeRO-3 the scores must be in the cache already."""
+    oracle = check_model_folder(config.sepo_oracle)
+    if not Path(oracle).is_dir():
+        raise HarnessError(f"sepo_oracle {oracle}: name a local checkpoint folder")
+    name = model_args.model_name_or_path or ""
+    base = files_digest(name) if not given and Path(name).is_dir() else weights_digest(model)
+    digest = dataset_digest(to_dataset(pairs))
+
+    def models() -> tuple[PreTrainedModel, PreTrainedModel]:
+        if is_deepspeed_zero3_enabled():
+            raise HarnessError("sepo: under ZeRO-3 the token scores must be cached first; run once without ZeRO-3")
+        return load_model(oracle, model_args, config.trust_remote_code), model
+
+    with config.main_process_first(desc="SePO token scores"):
+        scores = cached_scores(
+            pairs,
+            models,
+            folder=cache_folder(config.reference_cache),
+            key=content_key("sepo", files_digest(oracle), base, str(model.dtype), digest),
+            device=config.device,
+            batch_size=config.per_device_train_batch_size,
+            progress=main_process() and not config.disable_tqdm,
+        )
+    return select_tokens(pairs, scores, config.sepo_chosen_share, config.sepo_rejected_share)
+
+
+def _digest_of_files(model_args: ModelConfig, config: MaskDPOConfig) -> str | None:
+    """Digest from the files where the weights may lie in pieces over the processes; None: take the weights'."""
+    name = model_args.model_name_or_path or ""
+    sharded = config.deepspeed is not None or os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+    if not sharded or not Path(name).is_dir():
+        return None
+    return files_digest(name)
+
+
+def parse(argv: list[str] | None = None) -> tuple[PairArguments, MaskDPOConfig, ModelConfig]:
+    """Arguments of `train` from a command line. Raises HarnessError for an unreadable file or an unknown key."""
+    return parse_arguments(MaskDPOConfig, "python -m training.mask_dpo", argv)
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    train(*parse(argv))

@@ -1,0 +1,107 @@
+"""A label for every sentence of the samples, from any annotator."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from factuality_harness.harness.annotate import Item, annotate
+from factuality_harness.harness.annotators.spec import open_annotator
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.jsonl import read_jsonl
+from factuality_harness.harness.io.samples import samples_files
+from factuality_harness.harness.sentences import LANGUAGES
+from factuality_harness.training.preferences.append_log import append, resume
+
+_TEXTS = ("question", "response", "document", "language")
+
+
+def read_samples(path: str | Path) -> Iterator[tuple[Item, int]]:
+    """Samples and their numbers: rows of `sample`, or lm_eval samples files (a folder of them too) whose documents hold
+    question, document and language, one sample a response. One at a time.
+
+    Raises HarnessError naming file and row for a row that is neither, or that lacks its document.
+    """
+    for file in samples_files(path):
+        for number, row in read_jsonl(file):
+            where = f"{file}, row {number}"
+            if "resps" not in row:
+                yield _item(row, where), _number(row, where)
+                continue
+            resps = row["resps"]
+            responses = resps[0] if isinstance(resps, list) and resps and isinstance(resps[0], list) else resps
+            if not isinstance(row.get("doc"), dict) or not isinstance(responses, list):
+                raise HarnessError(f"{where}: no lm_eval sample: `doc` is no object or `resps` no list")
+            for k, response in enumerate(responses):
+                yield _item({**row["doc"], "response": response}, where), k
+
+
+def _item(row: dict[str, Any], where: str) -> Item:
+    missing = [key for key in _TEXTS if not isinstance(row.get(key), str) or (key != "response" and not row[key])]
+    if missing:
+        raise HarnessError(
+            f"{where}: missing {', '.join(missing)}; samples come from `python -m training.preferences sample`"
+        )
+    if row["language"] not in LANGUAGES:
+        raise HarnessError(f"{where}: language is {row['language']!r}; only {' and '.join(LANGUAGES)} are supported")
+    return Item(row["question"], row["response"], row["document"], row["language"], str(row.get("topic") or ""))
+
+
+def _number(row: dict[str, Any], where: str) -> int:
+    number = row.get("sample", 0)
+    if not isinstance(number, int):
+        raise HarnessError(f"{where}: sample is {number!r}, not a number")
+    return number
+
+
+def annotate_samples(
+    samples: Path,
+    spec: str,
+    out: Path,
+    *,
+    judge_args: dict[str, Any] | None = None,
+    style: str = "anah",
+    progress: bool = True,
+) -> int:
+    """Write an annotation a sample to `out` (`Annotation.to_dict`, the sample's number in `extra`), in their order.
+
+    Rows the file already holds are kept, so a rerun goes on where it stopped. Memory is bounded by the annotator's
+    window: the samples are read twice, first to find a bad row before any work is spent. Returns how many rows are new.
+    Raises HarnessError as `read_samples` does, for no samples at all, and for a file made of other samples or settings.
+    """
+    annotator = open_annotator(spec, judge_args)
+    annotator.check()
+    total = sum(1 for _ in read_samples(samples))
+    if not total:
+        raise HarnessError(f"{samples}: holds no sample")
+    # Options of the engine (concurrency, memory, …) decide no label and may change between runs.
+    own = set(inspect.signature(type(annotator)).parameters) - {"window"}
+    options = {key: value for key, value in (judge_args or {}).items() if key in own}
+    done = resume(out, {"judge": annotator.spec, "judge_args": options, "style": style})
+    if done:
+        _belong(out, done, samples, total)
+
+    def left() -> Iterator[tuple[Item, int]]:
+        return islice(read_samples(samples), done, None)
+
+    numbers = (k for _, k in left())
+    annotations = annotate((item for item, _ in left()), annotator, style=style, progress=progress, total=total - done)
+    with out.open("a", encoding="utf-8") as file:
+        for annotation, k in zip(annotations, numbers, strict=True):
+            append(file, replace(annotation, extra={**annotation.extra, "sample": k}).to_dict())
+    return total - done
+
+
+def _belong(out: Path, done: int, samples: Path, total: int) -> None:
+    remedy = f"does not belong to {samples}; remove {out} or name another --out"
+    if done > total:
+        raise HarnessError(f"{out}, row {total + 1}: {remedy}")
+    for (number, row), (item, k) in zip(read_jsonl(out), read_samples(samples), strict=False):
+        extra = row.get("extra")
+        kept = (row.get("question"), row.get("response"), extra.get("sample") if isinstance(extra, dict) else None)
+        if kept != (item.question, item.response, k):
+            raise HarnessError(f"{out}, row {number}: {remedy}")

@@ -1,0 +1,73 @@
+"""Processes of a sweep: tied to their parent, launched, with an environment of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from factuality_harness.harness.errors import HarnessError
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _launch(launcher: list[str], line: list[str]) -> None:
+    launcher = [sys.executable, *launcher[1:]] if launcher[0] == "python" else launcher
+    try:
+        code = subprocess.run([*launcher, *line], preexec_fn=tie_to_parent).returncode
+    except OSError as error:
+        raise HarnessError(f"launcher {launcher[0]!r} cannot be started: {error}") from error
+    if code:
+        time.sleep(1)  # the signal that ended it may be about to reach this process
+        raise HarnessError(f"{shlex.join([*launcher, *line])} ended with exit code {code}; its message is in the log")
+
+
+def _end_with(lock: Path) -> None:
+    """Wait until nobody holds the lock, then kill this process and all it started."""
+    with contextlib.suppress(FileNotFoundError), lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+    os.killpg(0, signal.SIGKILL)
+
+
+def tie_to_parent() -> None:
+    """`preexec_fn` for what a worker starts: it is killed when the worker ends, in whatever way (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM unwind as Ctrl-C does (in the main thread, the only one that may say so)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

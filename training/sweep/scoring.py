@@ -1,0 +1,72 @@
+"""Scoring a cell's model with lm_eval, and the refusal to train on test topics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from factuality_harness.harness.contamination import shared_topics
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.jsonl import read_jsonl
+from factuality_harness.harness.lm_eval_plugin.discovery import tasks_folder
+from factuality_harness.training.sweep.store import Store
+
+
+def _our_tasks(metadata: dict[str, Any]) -> Any:
+    """lm_eval's TaskManager for this project's tasks alone: indexing the other 12 000 takes its time."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=str(tasks_folder()), include_defaults=False, metadata=metadata)
+
+
+def find_tasks(tasks: Sequence[str], metadata: dict[str, Any]) -> Any:
+    """A TaskManager that knows the tasks. Raises HarnessError naming those that lm_eval does not know."""
+    from lm_eval.tasks import TaskManager
+
+    manager = _our_tasks(metadata)
+    if not {*tasks} <= {*manager.all_subtasks}:
+        manager = TaskManager(metadata=metadata)
+    if unknown := [task for task in tasks if not manager.match_tasks([task])]:
+        raise HarnessError(f"lm_eval knows no task {', '.join(unknown)}")
+    return manager
+
+
+def refuse_test_topics(pairs: Path, test: Mapping[str, Any], store: Store) -> None:
+    """Raise HarnessError when pairs are about topics of the test questions. test: tasks, metadata, base.
+
+    Looks at the tasks of this project: others have no topics.
+    """
+    manager = _our_tasks(dict(test["metadata"]) | ({"world": store.place(test["base"])} if "base" in test else {}))
+    ours = [task for task in test["tasks"] if task in manager.all_subtasks]
+    tasks = manager.load(ours)["tasks"].values() if ours else ()
+    questions = [doc for task in tasks for doc in task.test_docs() if doc.get("topic")]
+    if shared := shared_topics((row for _, row in read_jsonl(pairs)), questions):
+        raise HarnessError(
+            f"{pairs}: {len(shared)} topics of the test questions of {', '.join(ours)} are in the training pairs "
+            f"({', '.join(shared[:3])}, …); train on others (questions: split or part, select)"
+        )
+
+
+def _evaluate(arguments: dict[str, Any], out: Path) -> None:
+    """lm_eval in this process, with its own files as a result."""
+    import lm_eval
+    from lm_eval.loggers import EvaluationTracker
+
+    manager = find_tasks(arguments["tasks"], arguments["metadata"] or {})
+    tracker = EvaluationTracker(output_path=str(out))
+    gen_kwargs = arguments["gen_kwargs"]
+    results = lm_eval.simple_evaluate(
+        **{**arguments, "gen_kwargs": None if gen_kwargs is None else dict(gen_kwargs)},
+        task_manager=manager,
+        evaluation_tracker=tracker,
+        log_samples=True,
+    )
+    if results is None:  # another process of the same evaluation writes
+        return
+    samples = results.pop("samples")
+    tracker.save_results_aggregated(results=results, samples=samples)
+    for task in results["configs"]:
+        tracker.save_results_samples(task_name=task, samples=samples[task])
+    if not list(out.rglob("results_*.json")):
+        raise HarnessError(f"{out}: lm_eval wrote no result file; its message stands in the log")
