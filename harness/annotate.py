@@ -9,9 +9,7 @@ started again asks only for the rest.
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +19,13 @@ from tqdm import tqdm
 from factuality_harness.harness.annotation import Annotation, Sentence
 from factuality_harness.harness.annotators.base import Annotator, Claim
 from factuality_harness.harness.annotators.spec import judge_spec, open_annotator
+from factuality_harness.harness.commands import Judge, JudgeArgs, Out
 from factuality_harness.harness.data import anah
-from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.io.samples import stored_responses
 from factuality_harness.harness.metrics import count, summarise
-from factuality_harness.harness.sentences import STYLES, Style, split
+from factuality_harness.harness.sentences import Style, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,31 +106,38 @@ def items_of(responses: str | Path, questions: Iterable[anah.Question]) -> list[
     ]
 
 
-@command
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m harness.annotate", description=__doc__.split("\n")[0])
-    parser.add_argument("responses", type=Path)
-    parser.add_argument("--documents", required=True, help="questions and documents: a file, a folder, or `mini`")
-    parser.add_argument("--judge", help="judge spec; default $HARNESS_JUDGE")
-    parser.add_argument("--judge-args", type=json.loads, default={}, help="JSON object of judge and engine options")
-    parser.add_argument("--style", choices=STYLES, default="anah")
-    parser.add_argument("--out", type=Path, required=True, help="annotation JSONL, one row a response")
-    args = parser.parse_args(argv)
-    documents = anah.load_mini("all") if args.documents == "mini" else anah.load(args.documents)
-    items = items_of(args.responses, documents)
-    annotator = open_annotator(judge_spec(args.judge), args.judge_args)
+def annotate_file(
+    responses: Path,
+    *,
+    documents: str,
+    judge: Judge = None,
+    judge_args: JudgeArgs | None = None,
+    style: Style = "anah",
+    out: Out,
+) -> None:
+    """Judge answers sentence by sentence, without lm_eval.
+
+    Parameters
+    ----------
+    responses
+        Rows of question and response, or lm_eval samples.
+    documents
+        Questions and documents: a file, a folder, or `mini`.
+    style
+        Rules to split sentences by.
+    out
+        Annotations, one JSON row per response.
+    """
+    questions = anah.load_mini("all") if documents == "mini" else anah.load(documents)
+    items = items_of(responses, questions)
+    annotator = open_annotator(judge_spec(judge), judge_args)
     annotator.check()
     counts = []
 
     def rows() -> Iterator[dict]:
-        for annotation in annotate(items, annotator, style=args.style, total=len(items)):
+        for annotation in annotate(items, annotator, style=style, total=len(items)):
             counts.append(count([annotation]))
             yield annotation.to_dict()
 
-    write_jsonl(args.out, rows())
+    write_jsonl(out, rows())
     print(json.dumps({"judge": annotator.spec, "responses": len(items), **summarise(counts)}, indent=2))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,22 +9,23 @@ spaCy's rule-based sentencizer. Neither rewrites the text: the rules of the refe
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from factuality_harness.harness.annotation import Sentence
-from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.errors import HarnessError
 
 Language = Literal["en", "zh"]
 Style = Literal["anah", "spacy"]
-LANGUAGES = ("en", "zh")
-STYLES = ("anah", "spacy")
+Language = Literal["en", "zh"]
+Style = Literal["anah", "spacy"]
+LANGUAGES: tuple[str, ...] = get_args(Language)
+STYLES: tuple[str, ...] = get_args(Style)
 
 _ABBREVIATIONS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sept|Oct|Nov|Dec|No|Op|D|Dr|St"
 # White space that must not split a sentence. Every group named by `_glue` is removed from the working copy, in this
@@ -129,24 +130,24 @@ def _split_spacy(text: str, language: str) -> Iterator[tuple[int, int]]:
     yield start, len(text)
 
 
-@command
-def main(argv: list[str] | None = None) -> None:
-    """Command line: one JSON line a sentence."""
-    parser = argparse.ArgumentParser(prog="python -m harness.sentences", description=__doc__.split("\n")[0])
-    parser.add_argument("--language", required=True, choices=LANGUAGES)
-    parser.add_argument("--style", default="anah", choices=STYLES)
-    parser.add_argument("file", nargs="?", default="-", help="text file, or - for standard input")
-    args = parser.parse_args(argv)
+def split_file(file: str = "-", *, language: Language, style: Style = "anah") -> None:
+    """Split text into sentences: one JSON line a sentence, with its offsets.
+
+    Parameters
+    ----------
+    file
+        Text file, or - for standard input.
+    language
+        Language of the text.
+    style
+        Rules to split by: the ANAH reference's, or spaCy's.
+    """
     try:
-        data = sys.stdin.buffer.read() if args.file == "-" else Path(args.file).read_bytes()
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         text = data.decode("utf-8")
     except OSError as error:
-        raise HarnessError(f"{args.file}: {error.strerror}") from error
+        raise HarnessError(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise HarnessError(f"{args.file}: not UTF-8 ({error.reason} at byte {error.start})") from error
-    for s in split(text, args.language, args.style):
+        raise HarnessError(f"{file}: not UTF-8 ({error.reason} at byte {error.start})") from error
+    for s in split(text, language, style):
         print(json.dumps({"text": s.text, "start": s.start, "end": s.end}, ensure_ascii=False))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -40,10 +40,13 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def _command() -> str:
+def command_line() -> str:
+    """The command that is running, as a user would type it."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)  # there after python -m
-    name = [Path(sys.argv[0]).name] if spec is None else ["-m", spec.name.removesuffix(".__main__")]
-    return shlex.join(["python", *name, *sys.argv[1:]])
+    name = Path(sys.argv[0]).name if spec is None else spec.name.removesuffix(".__main__")
+    if name in ("factuality", "factuality_harness"):
+        return shlex.join(["factuality", *sys.argv[1:]])
+    return shlex.join(["python", *([] if spec is None else ["-m"]), name, *sys.argv[1:]])
 
 
 def manifest(*, inputs: Iterable[str | Path] = (), command: str | None = None, **settings: Any) -> dict[str, Any]:
@@ -56,7 +59,7 @@ def manifest(*, inputs: Iterable[str | Path] = (), command: str | None = None, *
             continue
     return {
         **provenance(),
-        "command": command or _command(),
+        "command": command or command_line(),
         "python": platform.python_version(),
         "packages": packages,
         "cpu_count": os.cpu_count(),

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factuality_harness.harness import sentences
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.sentences import split
+from tests.helpers.cli import command
 
 LANGUAGES = st.sampled_from(["en", "zh"])
 STYLES = st.sampled_from(["anah", "spacy"])
@@ -121,23 +121,26 @@ def test_long_monotonous_text_takes_no_time(unit: str, language: str) -> None:
     assert time.process_time() - start < 2
 
 
+main = command("sentences")
+
+
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     text = "  One. Zwölf?\n"
     file = tmp_path / "a.txt"
     file.write_text(text, encoding="utf-8")
-    assert sentences.main(["--language", "en", str(file)]) == 0
+    assert main(["--language", "en", str(file)]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["text"] for row in rows] == ["One.", "Zwölf?"]
     assert all(text[row["start"] : row["end"]] == row["text"] for row in rows)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("一。二".encode())))
-    assert sentences.main(["--language", "zh", "-"]) == 0
+    assert main(["--language", "zh", "-"]) == 0
     assert [json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()] == ["一。", "二"]
 
 
 def test_command_line_refuses_what_it_cannot_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "latin1.txt"
     file.write_bytes("Zwölf".encode("latin-1"))
-    assert sentences.main(["--language", "en", str(file)]) == 2
+    assert main(["--language", "en", str(file)]) == 2
     assert "not UTF-8" in capsys.readouterr().err
-    assert sentences.main(["--language", "en", str(tmp_path / "none.txt")]) == 2
+    assert main(["--language", "en", str(tmp_path / "none.txt")]) == 2
     assert "none.txt" in capsys.readouterr().err

@@ -1,0 +1,69 @@
+"""Command lines made of functions: the signature gives the options, the docstring the help.
+
+A command is a plain function with typed parameters and a numpy-style docstring (`Parameters` section), listed in
+`factuality_harness.cli`. Options that mean the same thing everywhere have their type here, so they are spelled alike.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter, Token
+
+from factuality_harness.harness.errors import HarnessError
+
+
+def json_object(_type: Any, tokens: Sequence[Token]) -> dict[str, Any]:
+    """A JSON object typed as one option. Raises ValueError saying what it is instead."""
+    text = tokens[0].value
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{text!r} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{text!r} is no JSON object of options")
+    return value
+
+
+Several = Parameter(consume_multiple=True, negative="")
+"""An option that takes all values that follow it: `--seeds 0 1 2`."""
+Flag = Annotated[bool, Parameter(negative="")]
+Options = Annotated[dict[str, Any], Parameter(converter=json_object, n_tokens=1, accepts_keys=False, negative="")]
+Out = Annotated[Path, Parameter(help="Where to write.")]
+Judge = Annotated[str | None, Parameter(help="Judge spec, NAME or NAME@ENGINE:TARGET; default $HARNESS_JUDGE.")]
+JudgeArgs = Annotated[
+    Options, Parameter(help='JSON object of judge and engine options, such as {"concurrency": 8}.', show_default=False)
+]
+Seed = Annotated[int, Parameter(help="Of everything random.")]
+Questions = Annotated[str, Parameter(help="Source of questions: a file, mini:PART, anah:PART or world:FOLDER:PART.")]
+
+
+def new_app(name: str, **options: Any) -> App:
+    """An app that raises its errors, without colours or boxes in its help."""
+    return App(name=name, help_format="plaintext", version_flags=[], **options)
+
+
+def call(app_or_function: App | Callable[..., Any], argv: Sequence[str] | None = None) -> None:
+    """Run a command with the words of a command line. Raises HarnessError, for words that do not fit as well."""
+    app = app_or_function
+    if not isinstance(app, App):
+        app = new_app(app_or_function.__name__)
+        app.default(app_or_function)
+    try:
+        app(argv, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        raise HarnessError(str(error)) from error
+
+
+def entry(app_or_function: App | Callable[..., Any], argv: Sequence[str] | None = None) -> int:
+    """Run a command as a process does: a HarnessError becomes one line on standard error and exit code 2."""
+    try:
+        call(app_or_function, argv)
+    except HarnessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
