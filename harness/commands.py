@@ -29,6 +29,13 @@ def json_object(_type: Any, tokens: Sequence[Token]) -> dict[str, Any]:
     return value
 
 
+def _file_or_dash(_type: Any, value: str) -> None:
+    if value.startswith("-") and value != "-":
+        raise ValueError(f"unknown option {value}")
+
+
+FileOrStdin = Annotated[str, Parameter(allow_leading_hyphen=True, validator=_file_or_dash)]
+"""A file's name, or - for standard input."""
 Several = Parameter(consume_multiple=True, negative="")
 """An option that takes all values that follow it: `--seeds 0 1 2`."""
 Flag = Annotated[bool, Parameter(negative="")]

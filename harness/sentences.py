@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from factuality_harness.harness.annotation import Sentence
+from factuality_harness.harness.commands import FileOrStdin
 from factuality_harness.harness.errors import HarnessError
 
 Language = Literal["en", "zh"]
@@ -130,7 +131,7 @@ def _split_spacy(text: str, language: str) -> Iterator[tuple[int, int]]:
     yield start, len(text)
 
 
-def split_file(file: str = "-", *, language: Language, style: Style = "anah") -> None:
+def split_file(file: FileOrStdin = "-", *, language: Language, style: Style = "anah") -> None:
     """Split text into sentences: one JSON line a sentence, with its offsets.
 
     Parameters
