@@ -1,0 +1,21 @@
+"""Files that come with this package, found from any folder: recipes, experiments, launchers' configurations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+TRAINING = Path(__file__).parent
+
+
+def shipped(name: str | Path, kind: Literal["recipes", "experiments"] = "recipes") -> Path:
+    """The file `name` as it is, where there is one from the working folder; else the package's own.
+
+    The package's own are known by their path in a checkout (`training/recipes/world/dpo.yaml`) and by what follows
+    `kind` (`world/dpo.yaml`). A name that is neither comes back unchanged, for the caller's error to show.
+    """
+    path = Path(name)
+    own = [TRAINING / kind / path]
+    if path.parts[:2] in (("training", "recipes"), ("training", "experiments")):
+        own.append(TRAINING.joinpath(*path.parts[1:]))
+    return next((file for file in (path, *own) if file.is_file()), path)
