@@ -168,7 +168,7 @@ def test_a_full_disk_stops_the_storing_and_not_the_run(tmp_path: Path, caplog: p
     with caplog.at_level(logging.WARNING):
         assert texts(engine, prompts) == [p.upper() for p in prompts]
         assert texts(engine, prompts) == [p.upper() for p in prompts]
-    warnings = [r.getMessage() for r in caplog.records if r.name.startswith("harness")]
+    warnings = [r.getMessage() for r in caplog.records if r.name.startswith("factuality_harness")]
     assert len(warnings) == 1
     assert "a.sqlite: cannot store answers (database or disk is full). The run goes on" in warnings[0]
     engine.cache.close()

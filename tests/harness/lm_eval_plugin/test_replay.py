@@ -107,7 +107,7 @@ def test_requests_that_only_fill_up_a_process_get_any_answer(tmp_path: Path) -> 
 def test_answers_nobody_asks_for_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [{"question": q, "response": "a"} for q in ("Q?", "Unknown?", "Other?")]
     model = ReplayLM(str(write(tmp_path / "a.jsonl", *rows)))
-    with caplog.at_level(logging.INFO, logger="harness"):
+    with caplog.at_level(logging.INFO, logger="factuality_harness.harness"):
         assert model.generate_until([request(question="Q?")]) == ["a"]
     assert "answers to 2 questions that this task does not ask are not used" in caplog.text
 
