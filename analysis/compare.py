@@ -589,7 +589,6 @@ def main(argv: list[str] | None = None) -> None:
         data: dict[str, Any] = {"task": runs[0].task, "version": runs[0].version, "judge": runs[0].judge}
         data |= {"about_judge": about_judge(runs[0].judge)}
         data |= {"comparisons": [json_safe(asdict(c)) for c in found], "manifest": manifest(files=files)}
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         write_manifest(args.out, data)
 
 

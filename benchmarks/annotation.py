@@ -14,7 +14,6 @@ Results and manifests go to results/benchmarks/.
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 import resource
@@ -41,6 +40,7 @@ from factuality_harness.harness.engines.base import Batch
 from factuality_harness.harness.io.jsonl import read_jsonl
 from factuality_harness.harness.io.manifest import manifest, write_manifest
 from factuality_harness.harness.io.models import fetch
+from factuality_harness.harness.io.write import write_csv
 from factuality_harness.harness.sentences import split
 
 OUT = Path("results/benchmarks")
@@ -209,11 +209,7 @@ def streaming(args: argparse.Namespace) -> None:
 
 
 def _write(path: Path, rows: list[dict[str, Any]], **settings: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as out:
-        writer = csv.DictWriter(out, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path.with_suffix(".csv"), rows)
     command = "python -m benchmarks.annotation " + " ".join(sys.argv[1:])
     write_manifest(path.with_suffix(".manifest.json"), manifest(command=command, **settings))
 

@@ -9,7 +9,6 @@ Compared are the tokens after the prompt, what the template writes after the res
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from factuality_harness.harness.data.biographies import LabelledBiography, load_
 from factuality_harness.harness.engines import Message
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.manifest import manifest, write_manifest
+from factuality_harness.harness.io.write import write_csv
 from factuality_harness.training.mask_dpo.masks import COUNTING, Encoded, encode, frame_of, render, token_mask
 from factuality_harness.training.mask_dpo.pairs import LabelledResponse, Pair, locate
 
@@ -227,11 +227,7 @@ def write_biographies_table(
 ) -> list[dict[str, str | float]]:
     """Measure, write the table as CSV with its manifest beside it, and return its rows."""
     table = biographies_table(folder, tokenizer)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, table[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+    write_csv(out, table)
     inputs = [folder / f"{system}.jsonl" for system in BIOGRAPHIES]
     write_manifest(
         out.with_suffix(".manifest.json"), manifest(inputs=inputs, command=command, tokenizer=tokenizer_name)

@@ -11,7 +11,6 @@ packages chromium and chromium-driver.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import random
 import shutil
@@ -27,6 +26,7 @@ from factuality_harness.harness.annotation import Annotation, Judgement, Label, 
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.io.manifest import manifest, write_manifest
+from factuality_harness.harness.io.write import write_csv
 from factuality_harness.harness.metrics import count, summarise
 
 OUT = Path("results/benchmarks/report_page")
@@ -193,11 +193,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             rows.append({"round": number, "responses": each * args.models, "sentences": args.sentences, **values})
             print(rows[-1])
         size = page.stat().st_size
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with args.out.with_suffix(".csv").open("w", newline="", encoding="utf-8") as out:
-        writer = csv.DictWriter(out, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(args.out.with_suffix(".csv"), rows)
     settings = {"chromium": browser, "page_bytes": size, "models": args.models, "rounds": args.rounds}
     write_manifest(
         args.out.with_suffix(".manifest.json"), manifest(command="python -m benchmarks.report_page", **settings)

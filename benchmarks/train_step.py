@@ -11,7 +11,6 @@ in turn; tokens are the pairs' real ones, the same for every side. The one-off r
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import resource
 import statistics
@@ -24,6 +23,7 @@ from typing import Any
 
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.manifest import manifest, write_manifest
+from factuality_harness.harness.io.write import write_csv
 
 OUT = Path("results/benchmarks/train_step")
 SIDES: dict[str, dict[str, Any]] = {
@@ -184,11 +184,7 @@ def main() -> None:
         }
         for side, rows in found.items()
     ]
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    with OUT.with_suffix(".csv").open("w", encoding="utf-8", newline="") as out:
-        writer = csv.DictWriter(out, table[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+    write_csv(OUT.with_suffix(".csv"), table)
     settings = {"pairs": args.pairs, "batch": args.batch, "rounds": args.rounds, "model": Path(args.model).name}
     inputs = [args.labels / f"{name}.jsonl" for name in ("ChatGPT", "InstructGPT")]
     size = f"--pairs {args.pairs} --batch {args.batch} --rounds {args.rounds}"

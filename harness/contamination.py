@@ -372,7 +372,6 @@ def main(argv: list[str] | None = None) -> None:
     print(table(report, args.show))
     if args.out:
         files = {source: sha256(source) for source in (*args.train, *args.test) if Path(source).is_file()}
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         data = {**asdict(report), "findings": [asdict(f) for f in report.worst()], "failed": reasons}
         write_manifest(args.out, data | {"manifest": manifest(files=files)})
     if reasons:

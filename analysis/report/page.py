@@ -17,6 +17,7 @@ from factuality_harness.analysis.report.browse import KEPT, Limits, Packed, Run,
 from factuality_harness.analysis.report.leaderboard import Board, boards, judge_of
 from factuality_harness.analysis.results import CellResult, ExperimentResult, Results
 from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.write import write_text
 from factuality_harness.harness.judging.correction import Card
 from factuality_harness.harness.page.render import MARKS
 
@@ -203,5 +204,4 @@ def render(report: Report) -> str:
 
 def write_report(report: Report, out: Path) -> None:
     """Write the page; `out` is the whole of it."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(render(report), encoding="utf-8")
+    write_text(out, render(report))

@@ -11,7 +11,6 @@ of all sentences), hallucination, total, and score = 1 - hallucination / total. 
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +20,7 @@ from factuality_harness.harness.annotation import Annotation, Label
 from factuality_harness.harness.errors import HarnessError, command
 from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.io.samples import read_annotations, samples_file
+from factuality_harness.harness.io.write import write_csv
 from factuality_harness.harness.metrics import count, score_reference
 
 
@@ -66,11 +66,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{args.annotations}: {write_jsonl(args.annotations, rows)} sentences")
     if args.summary:
         summary = reference_summary(read_annotations(samples))
-        args.summary.parent.mkdir(parents=True, exist_ok=True)
-        with args.summary.open("w", newline="", encoding="utf-8") as out:
-            writer = csv.DictWriter(out, summary)
-            writer.writeheader()
-            writer.writerow(summary)
+        write_csv(args.summary, [summary])
         print(f"{args.summary}: {summary}")
 
 

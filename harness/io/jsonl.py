@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.write import whole_file
 
 
 def open_text(path: Path) -> IO[str]:
@@ -78,14 +79,10 @@ def json_safe(value: Any) -> Any:
 
 
 def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Write rows as UTF-8 JSONL through a temporary file, so that `path` is never half a file. Returns the count."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    """Write rows as UTF-8 JSONL, whole or not at all. Returns the count."""
     count = 0
-    with partial.open("w", encoding="utf-8") as out:
+    with whole_file(path) as out:
         for row in rows:
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
-    partial.replace(path)
     return count

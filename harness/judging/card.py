@@ -33,6 +33,7 @@ from factuality_harness.harness.factscore.annotator import FactVerifier
 from factuality_harness.harness.factscore.verify import ModelVerifier
 from factuality_harness.harness.io.jsonl import json_safe
 from factuality_harness.harness.io.manifest import manifest, write_manifest
+from factuality_harness.harness.io.write import write_json, write_text
 from factuality_harness.harness.judging import agreement
 from factuality_harness.harness.judging.agreement import HUMAN, JUDGE, SUPPORTED, WRONG, Sample, Statistic, Verdict
 from factuality_harness.harness.judging.labels import (
@@ -342,10 +343,8 @@ def markdown(data: dict[str, Any]) -> str:
 
 def write_card(folder: Path, data: dict[str, Any], notes: dict[str, Any]) -> None:
     """Write card.json, card.md and manifest.json."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False)
-    (folder / "card.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "card.md").write_text(markdown(data), encoding="utf-8")
+    write_json(folder / "card.json", data, indent=1, allow_nan=False)
+    write_text(folder / "card.md", markdown(data))
     write_manifest(folder / "manifest.json", notes)
 
 

@@ -531,7 +531,6 @@ def main(argv: list[str] | None = None) -> None:
         print(f"- {note}")
     if args.out:
         inputs = [p for p in (file, args.card, args.labels) if p]
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         write_manifest(args.out, {**json_safe(data), "manifest": manifest(inputs=inputs)})
 
 

@@ -23,6 +23,7 @@ from factuality_harness.harness.annotation import Annotation, Judgement, Label, 
 from factuality_harness.harness.errors import HarnessError, command
 from factuality_harness.harness.io.jsonl import read_jsonl
 from factuality_harness.harness.io.samples import read_annotations, samples_file
+from factuality_harness.harness.io.write import write_text
 from factuality_harness.harness.metrics import count, is_missing, summarise
 
 MARKS = {
@@ -110,7 +111,7 @@ def write_page(samples: Path, out: Path, title: str | None = None) -> None:
     """Page of one samples file. Raises HarnessError when it holds no judged response."""
     annotations, documents = _read(samples)
     page = render(annotations, documents, title=title or samples.stem, subtitle=_subtitle(annotations))
-    _write(out, page)
+    write_text(out, page)
 
 
 def write_comparison(samples: Mapping[str, Path], out: Path, title: str, questions: int | None = None) -> None:
@@ -133,12 +134,7 @@ def write_comparison(samples: Mapping[str, Path], out: Path, title: str, questio
     shown = [(a, name) for q in shared for name in found for a in found[name][q]]
     annotations = [a for a, _ in shown]
     sources = [name for _, name in shown]
-    _write(out, render(annotations, documents, title=title, subtitle=_subtitle(annotations), sources=sources))
-
-
-def _write(out: Path, page: str) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8")
+    write_text(out, render(annotations, documents, title=title, subtitle=_subtitle(annotations), sources=sources))
 
 
 @command

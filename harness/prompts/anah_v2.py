@@ -16,6 +16,7 @@ from pathlib import Path
 
 from factuality_harness.harness.engines.cache import cache_path
 from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.write import whole_file
 
 SHA256 = "d8611d4f006d143bc65b304a5c5980af7acc737ab937403efca49fa78ec5754a"
 COMMIT = "89d24d890f9e0ad6c8dd6236b55fe68e1ff98e62"
@@ -114,8 +115,6 @@ def _download(file: Path) -> bytes:
             "judge_args prompt_file or HARNESS_ANAH_V2_PROMPTS, or use the judge `dialogue`."
         ) from error
     if hashlib.sha256(data).hexdigest() == SHA256:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".{os.getpid()}.partial")
-        partial.write_bytes(data)
-        partial.replace(file)
+        with whole_file(file, "wb") as kept:
+            kept.write(data)
     return data

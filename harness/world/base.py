@@ -25,6 +25,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 
 from factuality_harness.harness.errors import HarnessError, command
 from factuality_harness.harness.io.manifest import manifest, write_manifest
+from factuality_harness.harness.io.write import write_json
 from factuality_harness.harness.world.generate import BaseConfig, World, WorldConfig, corpus, phrases
 from factuality_harness.harness.world.muon import Muon
 
@@ -143,7 +144,7 @@ def build_base(out: str | Path, world_config: WorldConfig, config: BaseConfig | 
     world_tokenizer(world).save_pretrained(out)
     model.save_pretrained(out)
     write_manifest(out / "manifest.json", manifest(**wanted, last_loss=round(loss, 4)))
-    record.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")  # last: its presence says complete
+    write_json(record, wanted)  # last: its presence says complete
     return out
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.write import write_json
 
 
 def settings_file(out: Path) -> Path:
@@ -27,8 +28,7 @@ def resume(out: Path, settings: Mapping[str, Any]) -> int:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if not out.exists():
-            record = json.dumps(settings, indent=2, ensure_ascii=False)
-            settings_file(out).write_text(record + "\n", encoding="utf-8")
+            write_json(settings_file(out), settings)
             return 0
         _compare(out, settings)
         return _drop_cut_line(out)

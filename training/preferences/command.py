@@ -16,6 +16,7 @@ from factuality_harness.harness.annotators.spec import judge_spec
 from factuality_harness.harness.engines import Sampling
 from factuality_harness.harness.errors import HarnessError, command
 from factuality_harness.harness.io.manifest import manifest, write_manifest
+from factuality_harness.harness.io.write import write_json
 from factuality_harness.harness.sentences import STYLES
 from factuality_harness.training.mask_dpo.pairs import Pair, write_pairs
 from factuality_harness.training.preferences.annotate import annotate_samples
@@ -62,9 +63,8 @@ def _run_pair(args: argparse.Namespace) -> None:
     write_pairs(args.out, chain([first], pairs))
     report = pairing.report()
     write_manifest(f"{args.out}.manifest.json", manifest(inputs=inputs, rules=asdict(rules)))
-    text = json.dumps(report, indent=2)
-    Path(f"{args.out}.report.json").write_text(text + "\n", encoding="utf-8")
-    print(text)
+    write_json(f"{args.out}.report.json", report)
+    print(json.dumps(report, indent=2))
 
 
 def _options(text: str) -> dict[str, Any]:

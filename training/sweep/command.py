@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import shlex
 import sys
@@ -16,6 +15,7 @@ from statistics import mean
 from factuality_harness.harness.errors import HarnessError, command
 from factuality_harness.harness.io.jsonl import open_text
 from factuality_harness.harness.io.manifest import manifest, write_manifest
+from factuality_harness.harness.io.write import write_json, write_text
 from factuality_harness.training.sweep.executor import check_executor, run_workers
 from factuality_harness.training.sweep.experiment import Cell, Experiment, load_experiment
 from factuality_harness.training.sweep.plan import Plan, Stage, ancestors, make_plan
@@ -30,8 +30,6 @@ QUESTIONS_A_TOPIC = 3
 
 def write_experiments(experiments: Sequence[Experiment], plan: Plan, store: Store) -> None:
     """Say what the cells are and which stages they stand for, for analysis; nothing of other experiments is touched."""
-    folder = store.root / "experiments"
-    folder.mkdir(parents=True, exist_ok=True)
     for experiment in experiments:
         cells = [
             {"labels": cell.labels, "seed": cell.seed, "stages": roles}
@@ -39,9 +37,7 @@ def write_experiments(experiments: Sequence[Experiment], plan: Plan, store: Stor
             if cell.experiment == experiment.name
         ]
         data = {"name": experiment.name, "title": experiment.title, "table": experiment.table, "cells": cells}
-        partial = folder / f"{experiment.name}.json.part"
-        partial.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(folder / f"{experiment.name}.json")
+        write_json(store.root / "experiments" / f"{experiment.name}.json", data, indent=1)
 
 
 def state(stage: str, store: Store) -> str:
@@ -186,8 +182,7 @@ def main(argv: list[str] | None = None) -> None:
         print(estimate(experiments, plan, store, workers))
         text = plan.to_json()
         plan_file = store.root / "plans" / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
-        plan_file.parent.mkdir(exist_ok=True)
-        plan_file.write_text(text, encoding="utf-8")
+        write_text(plan_file, text)
         line = shlex.join(["python", "-m", "training.sweep", *(sys.argv[1:] if argv is None else argv)])
         made_with = store.root / "manifest.json"
         if not made_with.is_file() or not all(map(store.done, plan.stages)):  # else it made nothing

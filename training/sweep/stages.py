@@ -24,6 +24,7 @@ from factuality_harness.harness.data.anah import Question
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.io.samples import read_annotations
+from factuality_harness.harness.io.write import write_json
 from factuality_harness.harness.world.base import build_base, world_of
 from factuality_harness.harness.world.generate import BaseConfig, WorldConfig
 from factuality_harness.training import preferences, sft
@@ -219,7 +220,7 @@ def _select(settings: dict[str, Any], inputs: Mapping[str, str], folder: Path) -
     record = {"questions": len(chosen), "topics": len(topics)}
     if world is not None:
         record["clusters"] = len({t.cluster for t in world.topics if t.name in {*topics}})
-    (folder / "selection.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "selection.json", record)
 
 
 def _pair(settings: dict[str, Any], inputs: Mapping[str, str], folder: Path) -> None:
@@ -244,8 +245,7 @@ def _pair(settings: dict[str, Any], inputs: Mapping[str, str], folder: Path) -> 
             raise HarnessError(f"pair: {len(pairs)} pairs, fewer than the limit of {limit}")
         pairs = random.Random(f"limit {settings['seed']}").sample(pairs, limit)
     write_pairs(folder / PAIRS, pairs)
-    text = json.dumps(report | {"kept": len(pairs)}, indent=2)
-    (folder / f"{PAIRS}.report.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / f"{PAIRS}.report.json", report | {"kept": len(pairs)})
 
 
 COMMANDS: dict[str, Callable[[Stage, Mapping[str, str], Path], Command]] = {

@@ -21,6 +21,7 @@ from typing import Any
 
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.manifest import provenance
+from factuality_harness.harness.io.write import write_json, write_text
 from factuality_harness.training.sweep.plan import Plan, Stage
 
 BEAT = 5.0  # seconds between signs of life
@@ -72,7 +73,7 @@ class Store:
 
     def fail(self, stage: str, message: str) -> None:
         """Note that a stage cannot be done."""
-        self._failed(stage).write_text(message + "\n", encoding="utf-8")
+        write_text(self._failed(stage), message + "\n")
 
     def forget_failures(self, plan: Plan) -> None:
         """Let failed stages of the plan be tried again."""
@@ -158,12 +159,9 @@ class Store:
 
     def finish(self, stage: Stage, seconds: float, commands: list[str]) -> None:
         """Mark a stage as complete."""
-        folder = self.folder(stage.id)
         data = {"kind": stage.kind, "settings": stage.settings, "needs": stage.needs, "seconds": round(seconds, 2)}
-        partial = folder / "stage.json.part"
         data |= {"commands": commands, **provenance()}
-        partial.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-        partial.replace(folder / "stage.json")
+        write_json(self.folder(stage.id) / "stage.json", data)
         self._deaths(stage.id).unlink(missing_ok=True)
 
 

@@ -1,0 +1,63 @@
+"""Files written whole: aside under a name of their own, then renamed, so that no reader meets half a file."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+from uuid import uuid4
+
+from factuality_harness.harness.errors import HarnessError
+
+
+@contextmanager
+def whole_file(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """A file to write, text in UTF-8 or with mode `wb` bytes; `path` gets what was written when the block ends.
+
+    Folders above it are made. When the block raises, `path` stays as it was and nothing is left beside it. Line ends
+    are written as given. Every file that this package writes at once goes through here. Raises HarnessError when
+    nothing can be written there.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name[:40]}.{uuid4().hex[:12]}.partial")
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = partial.open(mode.replace("w", "x"), **text)  # type: ignore[call-overload]
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        with file:
+            yield file
+        try:
+            partial.replace(path)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> HarnessError:
+    return HarnessError(f"{path}: cannot be written ({error.strerror or error}); name another place")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file whole."""
+    with whole_file(path) as file:
+        file.write(text)
+
+
+def write_json(path: str | Path, data: Any, **options: Any) -> None:
+    """Write JSON whole, indented by 2 and with a line end. options: of `json.dumps`."""
+    write_text(path, json.dumps(data, **{"indent": 2, "ensure_ascii": False, **options}) + "\n")
+
+
+def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows with the keys of the first as CSV, whole."""
+    with whole_file(path) as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
