@@ -6,7 +6,9 @@ A command is a plain function with typed parameters and a numpy-style docstring 
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -55,7 +57,9 @@ def new_app(name: str, **options: Any) -> App:
 
 
 def call(app_or_function: App | Callable[..., Any], argv: Sequence[str] | None = None) -> None:
-    """Run a command with the words of a command line. Raises HarnessError, for words that do not fit as well."""
+    """Run a command with the words of a command line. Raises HarnessError, for words that do not fit as well, and for
+    a package that is not installed because an extra brings it.
+    """
     app = app_or_function
     if not isinstance(app, App):
         app = new_app(app_or_function.__name__)
@@ -64,6 +68,28 @@ def call(app_or_function: App | Callable[..., Any], argv: Sequence[str] | None =
         app(argv, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         raise HarnessError(str(error)) from error
+    except ImportError as error:
+        if extra := missing_extra(error):
+            raise HarnessError(extra) from error
+        raise
+
+
+def missing_extra(error: BaseException) -> str | None:
+    """What to install when an import failed for lack of a package that one of our extras brings; else None."""
+    while error.__cause__:
+        error = error.__cause__
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return None
+    package = error.name.partition(".")[0]
+    try:
+        requirements = importlib.metadata.requires("factuality-harness") or []
+    except importlib.metadata.PackageNotFoundError:  # a bare checkout
+        return None
+    for requirement in requirements:
+        found = re.match(r"([\w-]+)[^;]*;.*extra == '([\w-]+)'", requirement.replace('"', "'"))
+        if found and found[1].replace("-", "_") == package:
+            return f"{package} is not installed: pip install 'factuality-harness[{found[2]}]'"
+    return None
 
 
 def entry(app_or_function: App | Callable[..., Any], argv: Sequence[str] | None = None) -> int:

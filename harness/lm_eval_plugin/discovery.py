@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
@@ -14,6 +16,27 @@ from factuality_harness.harness.errors import HarnessError
 def tasks_folder() -> Path:
     """The folder of task YAML files: beside the package, in a checkout and in an installation alike."""
     return Path(__file__).resolve().parents[2] / "tasks"
+
+
+def find_spec(name: str) -> ModuleSpec | None:
+    """Spec of lm_eval's task manager that also calls `register` when it is loaded; called from the start-up file.
+
+    A failure to register is one line on standard error: lm_eval must work whatever happens to us.
+    """
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.loader is None:
+        return spec
+    execute = spec.loader.exec_module
+
+    def exec_module(module: ModuleType) -> None:
+        execute(module)
+        try:
+            register(module)
+        except Exception as error:
+            sys.stderr.write(f"factuality-harness: its tasks are not available: {error!r}\n")
+
+    spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+    return spec
 
 
 def register(manager: ModuleType) -> None:
