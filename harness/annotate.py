@@ -1,10 +1,10 @@
 """From responses to annotations: split, judge everything together, in order, with flat memory.
 
-    python -m harness.annotate RESPONSES --documents QUESTIONS --judge SPEC --out ANNOTATIONS
+    factuality annotate RESPONSES --questions SOURCE --judge SPEC --out ANNOTATIONS
 
 The reference's eval.py as one command, without lm_eval: RESPONSES is JSONL with question and response (or lm_eval
-samples), QUESTIONS any source `harness.data.anah` reads. Answers of the judge are cached as they come, so a killed run
-started again asks only for the rest.
+samples), SOURCE any source of questions (`harness.questions`). Answers of the judge are cached as they come, so a
+killed run started again asks only for the rest.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from tqdm import tqdm
 from factuality_harness.harness.annotation import Annotation, Sentence
 from factuality_harness.harness.annotators.base import Annotator, Claim
 from factuality_harness.harness.annotators.spec import judge_spec, open_annotator
-from factuality_harness.harness.commands import Judge, JudgeArgs, Out
-from factuality_harness.harness.data import anah
+from factuality_harness.harness.commands import Judge, JudgeArgs, Out, Questions, Split
+from factuality_harness.harness.data.anah import Question
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.io.samples import stored_responses
 from factuality_harness.harness.metrics import count, summarise
-from factuality_harness.harness.sentences import Style, split
+from factuality_harness.harness.questions import load_questions
+from factuality_harness.harness.sentences import Style
+from factuality_harness.harness.sentences import split as split_sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def annotate(
             bar.set_postfix_str(f"{done}{f'/{total}' if total else ''} responses", refresh=False)
 
         for item in items:
-            sentences = split(item.response, item.language, style)
+            sentences = split_sentences(item.response, item.language, style)
             window.append((item, sentences))
             held += len(sentences)
             if held >= annotator.window:
@@ -89,7 +91,7 @@ def annotate(
         yield from flush()
 
 
-def items_of(responses: str | Path, questions: Iterable[anah.Question]) -> list[Item]:
+def items_of(responses: str | Path, questions: Iterable[Question]) -> list[Item]:
     """Items for stored responses. Raises HarnessError counting the responses to questions that have no document."""
     known = {q.question: q for q in questions}
     stored = stored_responses(responses)
@@ -109,7 +111,8 @@ def items_of(responses: str | Path, questions: Iterable[anah.Question]) -> list[
 def annotate_file(
     responses: Path,
     *,
-    documents: str,
+    questions: Questions,
+    split: Split = None,
     judge: Judge = None,
     judge_args: JudgeArgs | None = None,
     style: Style = "anah",
@@ -121,15 +124,12 @@ def annotate_file(
     ----------
     responses
         Rows of question and response, or lm_eval samples.
-    documents
-        Questions and documents: a file, a folder, or `mini`.
     style
         Rules to split sentences by.
     out
         Annotations, one JSON row per response.
     """
-    questions = anah.load_mini("all") if documents == "mini" else anah.load(documents)
-    items = items_of(responses, questions)
+    items = items_of(responses, load_questions(questions, split))
     annotator = open_annotator(judge_spec(judge), judge_args)
     annotator.check()
     counts = []

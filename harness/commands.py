@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter, Token
 
@@ -49,6 +49,9 @@ JudgeArgs = Annotated[
 ]
 Seed = Annotated[int, Parameter(help="Of everything random.")]
 Questions = Annotated[str, Parameter(help="Source of questions: a file, mini:PART, anah:PART or world:FOLDER:PART.")]
+Split = Annotated[
+    Literal["train", "test", "all"] | None, Parameter(help="Part of the questions, where --questions does not say it.")
+]
 
 
 def new_app(name: str, **options: Any) -> App:

@@ -1,10 +1,9 @@
 """What a training set gives away of a test set: shared n-grams, near questions, exact duplicates, shared topics.
 
-    python -m harness.contamination --train FILE… --test FILE…|TASK… [--ngram 13] [--embedding SPEC] [--out FILE.json]
+    factuality contamination --train SOURCE… --test SOURCE… [--ngram 13] [--embedding SPEC] [--out FILE.json]
 
-Files are JSONL (`.gz` too) of questions with documents (ANAH's rows), preference pairs, lm_eval samples, annotations,
-or questions with responses. A TASK is `mini:PART`, `anah:PART` (data as in `harness.data.anah`) or `world:WORLD:PART`,
-WORLD being a base model's folder or a seed; either side takes both.
+A SOURCE is one of questions (`harness.questions`), a JSONL file or folder of preference pairs, lm_eval samples,
+annotations or questions with responses, or a task of lm_eval; either side takes all of them.
 
 For each test question: the largest share of its n-grams found in one training row (questions, documents and responses
 alike, of which the row is named), and with an embedding the highest cosine similarity to a training question. Tokens
@@ -15,7 +14,6 @@ grow with the product of the two sets. Exit code 1 with `--fail-above SHARE` whe
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import re
 import sys
@@ -25,16 +23,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from tqdm import tqdm
 
-from factuality_harness.harness.data import anah
+from factuality_harness.harness.commands import Flag, Several
+from factuality_harness.harness.data.anah import Question
 from factuality_harness.harness.embeddings.models import embed_groups, open_embedding
-from factuality_harness.harness.errors import HarnessError, command
-from factuality_harness.harness.io.jsonl import read_jsonl
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.jsonl import jsonl_files, read_jsonl
 from factuality_harness.harness.io.manifest import manifest, sha256, write_manifest
+from factuality_harness.harness.questions import GRAMMAR, is_named, load_questions
 from factuality_harness.harness.words import EAST_ASIAN, tokens
 
 NGRAM = 13
@@ -89,7 +89,7 @@ class Report:
 
 
 def shared_topics(
-    train_rows: Iterable[Mapping[str, Any] | anah.Question], test_questions: Iterable[Mapping[str, Any] | anah.Question]
+    train_rows: Iterable[Mapping[str, Any] | Question], test_questions: Iterable[Mapping[str, Any] | Question]
 ) -> list[str]:
     """Topics of the test questions that the training rows also have: the same name (but for case, width and white space
     around it), or the same reference document. Sorted, as the test set spells them (its question where it names none).
@@ -110,8 +110,8 @@ def _shared(known: set[bytes], test: Iterable[Row]) -> list[str]:
     return sorted({row.topic or (*row.questions, "?")[0] for row in test if not known.isdisjoint(_keys(row))})
 
 
-def _as_row(row: Mapping[str, Any] | anah.Question, where: str = "") -> Row:
-    if isinstance(row, anah.Question):
+def _as_row(row: Mapping[str, Any] | Question, where: str = "") -> Row:
+    if isinstance(row, Question):
         row = row.to_dict()
     doc = row.get("doc")
     data: Mapping[str, Any] = {**row, **doc} if isinstance(doc, Mapping) else row
@@ -143,38 +143,38 @@ def _as_row(row: Mapping[str, Any] | anah.Question, where: str = "") -> Row:
 
 
 def read_rows(source: str) -> Iterator[Row]:
-    """Rows of a file or a TASK. Raises HarnessError for one that is neither, and naming file and row for a bad row."""
-    name, _, rest = source.partition(":")
-    if not Path(source).exists() and name in ("mini", "anah", "world") and rest:
-        for number, question in enumerate(_task(name, rest), 1):
+    """Rows of a source of questions, of any file or folder that `_as_row` reads, or of an lm_eval task (its test docs).
+
+    Raises HarnessError for a source that is none of these, and naming file and row for a bad row.
+    """
+    if is_named(source):
+        for number, question in enumerate(load_questions(source), 1):
             yield _as_row(question, f"{source}, question {number}")
-        return
-    if not Path(source).is_file():
-        raise HarnessError(
-            f"{source}: neither a file nor mini:PART, anah:PART or world:WORLD:PART (PART: train, test, …)"
-        )
-    for number, data in read_jsonl(source):
-        try:
-            yield _as_row(data, f"{source}, row {number}")
-        except (AttributeError, TypeError) as error:
-            raise HarnessError(f"{source}, row {number}: not a row of questions, pairs or samples ({error})") from error
+    elif Path(source).exists():
+        for file in jsonl_files(source):
+            for number, data in read_jsonl(file):
+                try:
+                    yield _as_row(data, f"{file}, row {number}")
+                except (AttributeError, TypeError) as error:
+                    why = f"not a row of questions, pairs or samples ({error})"
+                    raise HarnessError(f"{file}, row {number}: {why}") from error
+    elif Path(source).name != source or Path(source).suffix:
+        raise HarnessError(f"{source}: no such file or folder")
+    else:
+        yield from _task_rows(source)
 
 
-def _task(name: str, rest: str) -> list[anah.Question]:
-    if name == "mini":
-        return anah.load_mini(rest)
-    if name == "anah":
-        return anah.split_questions(anah.load(), rest)
-    from factuality_harness.harness.world import World, WorldConfig
+def _task_rows(name: str) -> Iterator[Row]:
+    from factuality_harness.harness.lm_eval_plugin.lookup import find_tasks
 
-    where, _, part = rest.rpartition(":")
-    if not where:
-        raise HarnessError(f"world:{rest}: which world? Write world:SEED_OR_FOLDER:PART")
-    if where.isdigit():
-        return World(WorldConfig(seed=int(where))).questions(part)
-    from factuality_harness.harness.world.base import world_of
-
-    return world_of(where).questions(part)
+    try:
+        tasks = find_tasks([name], {}).load([name])["tasks"]
+    except HarnessError as error:
+        raise HarnessError(f"{name}: neither {GRAMMAR}, nor a task of lm_eval ({error})") from error
+    for of, task in tasks.items():
+        for number, doc in enumerate(task.test_docs() if task.has_test_docs() else task.validation_docs(), 1):
+            asked = task.doc_to_text(doc)
+            yield _as_row(({"question": asked} if isinstance(asked, str) else {}) | doc, f"{of}, question {number}")
 
 
 class Ngrams:
@@ -340,44 +340,59 @@ def exceeds(report: Report, overlap: float | None, similarity: float | None, top
     return reasons
 
 
-@command
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m harness.contamination", description=__doc__.split("\n")[0])
-    parser.add_argument("--train", nargs="+", required=True, metavar="FILE|TASK")
-    parser.add_argument("--test", nargs="+", required=True, metavar="FILE|TASK")
-    parser.add_argument("--ngram", type=int, default=NGRAM, help=f"words in an n-gram (default {NGRAM})")
-    parser.add_argument("--ngram-zh", type=int, default=NGRAM, help="the same in characters, for Chinese questions")
-    parser.add_argument("--embedding", metavar="SPEC", help="compare questions by meaning too (see harness.embeddings)")
-    parser.add_argument("--fail-above", type=float, metavar="SHARE", help="exit 1 for n-gram overlap beyond it")
-    parser.add_argument("--fail-above-cosine", type=float, metavar="COSINE", help="exit 1 for a similarity beyond it")
-    parser.add_argument(
-        "--fail-on-topics",
-        action="store_true",
-        help="exit 1 where a test topic or question is in the training set, or a row names no topic",
-    )
-    parser.add_argument("--show", type=int, default=SHOWN, help="questions in the table")
-    parser.add_argument("--out", type=Path, help="write all findings as JSON, with their manifest")
-    args = parser.parse_args(argv)
-    if args.out and args.out.is_dir():
-        raise HarnessError(f"--out {args.out}: is a folder; name a file")
-    if args.fail_above_cosine is not None and not args.embedding:
+def contamination(
+    *,
+    train: Annotated[list[str], Several],
+    test: Annotated[list[str], Several],
+    ngram: int = NGRAM,
+    ngram_zh: int = NGRAM,
+    embedding: str | None = None,
+    fail_above: float | None = None,
+    fail_above_cosine: float | None = None,
+    fail_on_topics: Flag = False,
+    show: int = SHOWN,
+    out: Path | None = None,
+) -> None:
+    """Overlap between training and test data: shared n-grams, near questions, exact duplicates, shared topics.
+
+    Parameters
+    ----------
+    train
+        Sources of questions, files or folders of pairs, samples or annotations, or lm_eval tasks.
+    test
+        The same, for the test side.
+    ngram
+        Words in an n-gram.
+    ngram_zh
+        The same in characters, for Chinese questions.
+    embedding
+        Embedding spec, to compare questions by meaning too.
+    fail_above
+        Exit with 1 for n-gram overlap above this share.
+    fail_above_cosine
+        Exit with 1 for a similarity above it.
+    fail_on_topics
+        Exit with 1 where a test topic or question is in the training set, or a row names no topic.
+    show
+        Questions in the table.
+    out
+        Write all findings as JSON, with their manifest.
+    """
+    if out and out.is_dir():
+        raise HarnessError(f"--out {out}: is a folder; name a file")
+    if fail_above_cosine is not None and not embedding:
         raise HarnessError("--fail-above-cosine needs an --embedding")
-    test = [row for source in args.test for row in read_rows(source)]
-    train = (row for source in args.train for row in read_rows(source))
-    report = check(train, test, sizes=(args.ngram, args.ngram_zh), embedding=args.embedding, progress=True)
+    test_rows = [row for source in test for row in read_rows(source)]
+    train_rows = (row for source in train for row in read_rows(source))
+    report = check(train_rows, test_rows, sizes=(ngram, ngram_zh), embedding=embedding, progress=True)
     if not report.train_rows:
-        raise HarnessError(f"{' '.join(args.train)}: holds no row, so there is nothing to compare with")
-    reasons = exceeds(report, args.fail_above, args.fail_above_cosine, args.fail_on_topics)
-    print(table(report, args.show))
-    if args.out:
-        files = {source: sha256(source) for source in (*args.train, *args.test) if Path(source).is_file()}
+        raise HarnessError(f"{' '.join(train)}: holds no row, so there is nothing to compare with")
+    reasons = exceeds(report, fail_above, fail_above_cosine, fail_on_topics)
+    print(table(report, show))
+    if out:
+        files = {source: sha256(source) for source in (*train, *test) if Path(source).is_file()}
         data = {**asdict(report), "findings": [asdict(f) for f in report.worst()], "failed": reasons}
-        write_manifest(args.out, data | {"manifest": manifest(files=files)})
+        write_manifest(out, data | {"manifest": manifest(files=files)})
     if reasons:
         print("\n".join(f"failed: {reason}" for reason in reasons), file=sys.stderr)
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -59,7 +59,8 @@ def prepare(seed: int, folder: Path) -> dict[str, Any]:
     """Base model, samples, labels and pairs of a seed, in `folder`; the report on its pairs."""
     from factuality_harness.harness.io.jsonl import write_jsonl
     from factuality_harness.harness.world import WorldConfig
-    from factuality_harness.harness.world.base import build_base, world_of
+    from factuality_harness.harness.world.base import build_base
+    from factuality_harness.harness.world.generate import world_of
     from factuality_harness.training import preferences
 
     base = build_base(folder / "base", WorldConfig(seed=seed))
@@ -106,7 +107,7 @@ def quick_score(model: Path, base: Path, seed: int) -> dict[str, float]:
     from factuality_harness.harness.annotators.spec import open_annotator
     from factuality_harness.harness.engines import Sampling, open_engine
     from factuality_harness.harness.metrics import count, summarise
-    from factuality_harness.harness.world.base import world_of
+    from factuality_harness.harness.world.generate import world_of
 
     questions = world_of(base).questions("validation", "near")
     conversations = [[{"role": "user", "content": q.question}] for q in questions]

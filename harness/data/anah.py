@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.io.jsonl import read_jsonl
+from factuality_harness.harness.io.jsonl import jsonl_files, read_jsonl
 from factuality_harness.harness.sentences import LANGUAGES
 
 HUB = "opencompass/anah"
@@ -48,13 +48,7 @@ def load(source: str | Path | None = None) -> list[Question]:
     """
     source = source or os.environ.get("HARNESS_ANAH_DATA")
     folder = Path(source) if source else hub_folder()
-    if folder.is_dir():
-        paths = sorted(p for p in folder.rglob("*") if p.name.endswith((".jsonl", ".jsonl.gz")))
-        if not paths:
-            raise HarnessError(f"{folder}: holds no .jsonl or .jsonl.gz file")
-    else:
-        paths = [folder]
-    questions = [q for path in paths for q in _read(path)]
+    questions = [q for path in jsonl_files(folder) for q in _read(path)]
     if not questions:
         raise HarnessError(f"{folder}: no questions in it")
     return questions

@@ -23,6 +23,17 @@ def open_text(path: Path) -> IO[str]:
     return path.open(encoding="utf-8")
 
 
+def jsonl_files(path: str | Path) -> list[Path]:
+    """A file, or all JSONL files (`.gz` too) below a folder, by name. Raises HarnessError for a folder without any."""
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    files = sorted(p for p in path.rglob("*") if p.name.endswith((".jsonl", ".jsonl.gz")))
+    if not files:
+        raise HarnessError(f"{path}: holds no .jsonl or .jsonl.gz file")
+    return files
+
+
 def read_jsonl(path: str | Path, required: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield `(row number from 1, object)` for every non-blank line of a JSONL file (`.gz` too).
 

@@ -16,6 +16,7 @@ from factuality_harness.harness.data import anah
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.lm_eval_plugin.task import JudgedTask, log
 from factuality_harness.harness.metrics import METRICS, count
+from factuality_harness.harness.questions import load_questions
 
 
 class AnahTask(JudgedTask):
@@ -89,9 +90,10 @@ def anah_dataset(
 ) -> dict[str, datasets.Dataset]:
     """lm_eval `custom_dataset`: the ANAH questions of a split.
 
-    data: a path, or None for $HARNESS_ANAH_DATA and then the hub. language: `en`, `zh` or None for both.
+    data: a source of questions, or None for `anah`: $HARNESS_ANAH_DATA and then the hub. language: `en`, `zh` or None
+    for both.
     """
-    questions = anah.split_questions(anah.load(data), split)
+    questions = load_questions(data or "anah", split)
     found = len({(q.language, q.topic) for q in questions})
     if split == "test" and found < anah.TEST_TOPICS:
         log.warning("%s is a small source: its test split holds %d topics, not %d", data, found, anah.TEST_TOPICS)
@@ -100,4 +102,4 @@ def anah_dataset(
 
 def mini_dataset(language: str | None = None, split: str = "test", **_: Any) -> dict[str, datasets.Dataset]:
     """lm_eval `custom_dataset`: the small corpus shipped with the harness."""
-    return as_dataset(anah.load_mini(split), language)
+    return as_dataset(load_questions("mini", split), language)

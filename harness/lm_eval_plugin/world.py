@@ -11,8 +11,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.lm_eval_plugin.anah import AnahTask, BestOfNTask, as_dataset
-from factuality_harness.harness.world import World, WorldConfig
-from factuality_harness.harness.world.base import world_of
+from factuality_harness.harness.world import World, WorldConfig, world_of
 from factuality_harness.harness.world.generate import document_pieces
 
 __all__ = ["AnahTask", "BestOfNTask", "RecallTask", "recall_dataset", "world_dataset"]

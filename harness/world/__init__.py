@@ -4,6 +4,6 @@ A test bed in which the whole loop (sample, label, pair, train, score) runs offl
 It is no benchmark: nothing in it says how factual a real model is.
 """
 
-from factuality_harness.harness.world.generate import BaseConfig, Topic, World, WorldConfig, world_questions
+from factuality_harness.harness.world.generate import BaseConfig, Topic, World, WorldConfig, world_of
 
-__all__ = ["BaseConfig", "Topic", "World", "WorldConfig", "world_questions"]
+__all__ = ["BaseConfig", "Topic", "World", "WorldConfig", "world_of"]

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from factuality_harness.harness.errors import command
 from factuality_harness.harness.io.jsonl import write_jsonl
-from factuality_harness.harness.world.base import world_of
-from factuality_harness.harness.world.generate import PARTS, SIDES
+from factuality_harness.harness.world.generate import PARTS, SIDES, world_of
 
 
 @command

@@ -148,16 +148,6 @@ def build_base(out: str | Path, world_config: WorldConfig, config: BaseConfig | 
     return out
 
 
-def world_of(folder: str | Path) -> World:
-    """The world a model folder belongs to. Raises HarnessError when the folder has no `world.json`."""
-    record = Path(folder) / "world.json"
-    if not record.is_file():
-        raise HarnessError(
-            f"{folder}: no world.json; make a base with python -m harness.data.world.base --out {folder}"
-        )
-    return World(WorldConfig.from_dict(json.loads(record.read_text(encoding="utf-8"))["world"]))
-
-
 @command
 def main(argv: list[str] | None = None) -> None:
     """Command line."""

@@ -9,9 +9,11 @@ is one global habit to learn.
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from factuality_harness.harness.data.anah import Question
@@ -29,6 +31,7 @@ from factuality_harness.harness.world.vocabulary import (
 )
 
 PARTS = ("train", "validation", "test")
+ALL_PARTS = (*PARTS, "bio")
 SIDES = ("near", "far", "all")
 _ALL_KINDS = KINDS | BIO_KINDS
 
@@ -170,8 +173,8 @@ class World:
 
     def select(self, part: str, side: str = "all") -> list[Topic]:
         """Topics of a part (train, validation, test, bio), on one side or both. Raises HarnessError for other words."""
-        if part not in (*PARTS, "bio") or side not in SIDES:
-            raise HarnessError(f"part {part!r}, side {side!r}: use {', '.join(PARTS)} or bio, and {', '.join(SIDES)}")
+        if part not in ALL_PARTS or side not in SIDES:
+            raise HarnessError(f"part {part!r}, side {side!r}: use {', '.join(ALL_PARTS)}, and {', '.join(SIDES)}")
         return [t for t in self.topics if t.part == part and side in ("all", t.side)]
 
     def questions(self, part: str, side: str = "all") -> list[Question]:
@@ -284,6 +287,9 @@ def corpus(world: World, rng: random.Random) -> Iterator[tuple[list[str], list[s
             yield [], document_pieces(world, rng, about, cluster)
 
 
-def world_questions(config: WorldConfig, part: str, side: str = "all") -> list[Question]:
-    """The questions of a part of the world with this configuration."""
-    return World(config).questions(part, side)
+def world_of(folder: str | Path) -> World:
+    """The world a model folder belongs to. Raises HarnessError when the folder has no `world.json`."""
+    record = Path(folder) / "world.json"
+    if not record.is_file():
+        raise HarnessError(f"{folder}: no world.json; make a base with factuality world base --out {folder}")
+    return World(WorldConfig.from_dict(json.loads(record.read_text(encoding="utf-8"))["world"]))

@@ -22,8 +22,8 @@ from factuality_harness.harness.annotation import Annotation, Judgement, Label, 
 from factuality_harness.harness.embeddings.models import open_embedding
 from factuality_harness.harness.embeddings.neighbours import distances
 from factuality_harness.harness.io.jsonl import write_jsonl
-from factuality_harness.harness.world.base import BaseConfig, build_base, world_of
-from factuality_harness.harness.world.generate import WorldConfig
+from factuality_harness.harness.world.base import BaseConfig, build_base
+from factuality_harness.harness.world.generate import WorldConfig, world_of
 
 
 def point(topic: str, distance: float, gain: float, seed: int = 0, unit: str = "") -> Point:

@@ -12,10 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factuality_harness.harness.contamination import Ngrams, Row, check, main, read_rows, shared_topics
+from factuality_harness.harness.contamination import Ngrams, Row, check, read_rows, shared_topics
 from factuality_harness.harness.data import anah
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.words import tokens
+from tests.helpers.cli import command as factuality
+
+main = factuality("contamination")
 
 QUESTION = "When did Marie Curie receive the Nobel Prize in Physics together with Pierre Curie and Henri Becquerel?"
 
@@ -154,6 +157,23 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--train", "world:0:train", "--test", "world:0:test", "--fail-on-topics"]) == 0
 
 
+@pytest.mark.parametrize("source", ["mini", "mini:test", "anah_factuality_mini"])
+def test_names_of_questions_and_of_tasks_on_both_sides(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--train", source, "--test", "mini:test"]) == 0
+    said = capsys.readouterr().out
+    asked = len(anah.load_mini("test"))
+    assert f"{asked} test questions" in said
+    assert f"{asked} exact duplicates" in said
+
+
+def test_a_folder_of_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "pairs").mkdir()
+    for name in "ab":
+        write(tmp_path / "pairs" / f"{name}.jsonl", KINDS["pair"])
+    assert main(["--train", str(tmp_path / "pairs"), "--test", write(tmp_path / "t.jsonl", KINDS["question"])]) == 0
+    assert "1 test questions against 2 training rows: 1 exact duplicates" in capsys.readouterr().out
+
+
 def test_rows_without_a_topic_do_not_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pair = {"prompt": [{"role": "user", "content": "Where was she born?"}], "chosen": MESSAGE, "rejected": MESSAGE}
     command = ["--train", write(tmp_path / "p.jsonl", pair, pair | {"topic": "Curie"}), "--test", "mini:test"]
@@ -177,9 +197,10 @@ def test_an_exact_duplicate_shares_its_topic(tmp_path: Path, capsys: pytest.Capt
     ("args", "message"),
     [
         (["--train", "mini:train", "--test", "mini:test", "--out", "."], "--out .: is a folder"),
-        (["--train", "absent.jsonl", "--test", "mini:test"], "absent.jsonl: neither a file nor mini:PART"),
+        (["--train", "absent.jsonl", "--test", "mini:test"], "absent.jsonl: no such file or folder"),
+        (["--train", "mini:train", "--test", "no_task"], "no_task: neither a file or folder, mini[:PART]"),
         (["--train", "mini:train", "--test", "mini:half"], "split 'half' is not known"),
-        (["--train", "mini:train", "--test", "world:train"], "world:SEED_OR_FOLDER:PART"),
+        (["--train", "mini:train", "--test", "world:train"], "world:SEED:PART"),
         (["--train", "mini:train", "--test", "mini:test", "--ngram", "0"], "at least one"),
         (["--train", "mini:train", "--test", "mini:test", "--fail-above-cosine", "1"], "needs an --embedding"),
     ],

@@ -17,7 +17,7 @@ from factuality_harness.training.preferences.pairing import (
     make_pairs,
     pair_question,
 )
-from factuality_harness.training.preferences.sampling import Sample, draw, load_questions, sample
+from factuality_harness.training.preferences.sampling import Sample, draw, sample
 
 __all__ = [
     "AnnotationFiles",
@@ -26,7 +26,6 @@ __all__ = [
     "Sample",
     "annotate_samples",
     "draw",
-    "load_questions",
     "main",
     "make_pairs",
     "pair_question",

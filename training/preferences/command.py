@@ -17,11 +17,12 @@ from factuality_harness.harness.engines import Sampling
 from factuality_harness.harness.errors import HarnessError, command
 from factuality_harness.harness.io.manifest import manifest, write_manifest
 from factuality_harness.harness.io.write import write_json
+from factuality_harness.harness.questions import load_questions
 from factuality_harness.harness.sentences import STYLES
 from factuality_harness.training.mask_dpo.pairs import Pair, write_pairs
 from factuality_harness.training.preferences.annotate import annotate_samples
 from factuality_harness.training.preferences.pairing import LABELS, RANKINGS, AnnotationFiles, Pairing, PairRules
-from factuality_harness.training.preferences.sampling import load_questions, sample
+from factuality_harness.training.preferences.sampling import sample
 
 
 def _run_sample(args: argparse.Namespace) -> None:

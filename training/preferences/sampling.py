@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from factuality_harness.harness.data import anah
+from factuality_harness.harness.data.anah import Question
 from factuality_harness.harness.engines import CachedEngine, Reply, Sampling, open_engine
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import read_jsonl
 from factuality_harness.harness.prompts import prompt
+from factuality_harness.harness.questions import digest
 from factuality_harness.training.preferences.append_log import append, resume
 
 log = logging.getLogger(__name__)
 
 WINDOW = 256  # questions in flight; their rows are written together, a question's samples in a row
 
-Place = tuple[str, str, int]
-"""Language, question, number of the sample."""
+Place = tuple[str, str, str, int]
+"""Language, topic, question, number of the sample."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """Answer `number` (from 0) to a question."""
 
-    question: anah.Question
+    question: Question
     response: str
     number: int
 
@@ -40,22 +40,7 @@ class Sample:
         return {**self.question.to_dict(), "response": self.response, "sample": self.number}
 
 
-def load_questions(source: str) -> list[anah.Question]:
-    """Questions of `mini:train`, `mini:test`, `mini:all` or of an ANAH-format path, each text once a language.
-
-    Raises HarnessError for an unknown part or a row that is no question.
-    """
-    name, _, part = source.partition(":")
-    found = anah.load_mini(part or "train") if name == "mini" else anah.load(source)
-    once: dict[tuple[str, str], anah.Question] = {}
-    for question in found:
-        once.setdefault((question.language, question.question), question)
-    if len(once) < len(found):
-        log.warning("%s: %d questions are asked twice; their first rows are taken", source, len(found) - len(once))
-    return list(once.values())
-
-
-def ask(question: anah.Question, with_document: bool = False) -> str:
+def ask(question: Question, with_document: bool = False) -> str:
     """What the model is asked: the question, or the question with its reference document (`harness/prompts`)."""
     if not with_document:
         return question.question
@@ -63,7 +48,7 @@ def ask(question: anah.Question, with_document: bool = False) -> str:
     return template.format(document=question.document, question=question.question).strip()
 
 
-def _check(questions: Sequence[anah.Question], n: int, sampling: Sampling) -> None:
+def _check(questions: Sequence[Question], n: int, sampling: Sampling) -> None:
     if n < 1 or not questions:
         raise HarnessError(f"nothing to sample: {len(questions)} questions, {n} samples each")
     if sampling.temperature < 0 or sampling.top_k < 0 or not 0 < sampling.top_p <= 1 or sampling.max_tokens < 1:
@@ -73,7 +58,7 @@ def _check(questions: Sequence[anah.Question], n: int, sampling: Sampling) -> No
 
 
 def draw(
-    questions: Sequence[anah.Question],
+    questions: Sequence[Question],
     engine: CachedEngine,
     *,
     n: int,
@@ -101,7 +86,7 @@ def draw(
         window = questions[start : start + WINDOW]
         found: dict[tuple[int, int], Sample] = {}
         for k in range(n):
-            left = [(i, q) for i, q in enumerate(window) if (q.language, q.question, k) not in done]
+            left = [(i, q) for i, q in enumerate(window) if (q.language, q.topic, q.question, k) not in done]
             conversations = [[{"role": "user", "content": ask(q, with_document)}] for _, q in left]
             replies = engine.complete(conversations, replace(sampling, seed=sampling.seed + k), replied)
             for (i, q), reply in zip(left, replies, strict=True):
@@ -117,7 +102,7 @@ def draw(
 
 
 def sample(
-    questions: Sequence[anah.Question],
+    questions: Sequence[Question],
     engine_spec: str,
     out: Path,
     *,
@@ -141,7 +126,7 @@ def sample(
         "n": n,
         "sampling": asdict(sampling),
         "with_document": with_document,
-        "questions": _digest(questions),
+        "questions": digest(questions),
     }
     counts: Counter[str] = Counter(asked=0, failed=0, empty=0)
     found = resume(out, settings)
@@ -169,12 +154,5 @@ def sample(
 
 
 def _places(out: Path) -> set[Place]:
-    rows = read_jsonl(out, required=["language", "question", "sample"])
-    return {(row["language"], row["question"], row["sample"]) for _, row in rows}
-
-
-def _digest(questions: Iterable[anah.Question]) -> str:
-    digest = hashlib.sha256()
-    for q in questions:
-        digest.update("\0".join((q.language, q.topic, q.question, q.document, "")).encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
+    rows = read_jsonl(out, required=["language", "topic", "question", "sample"])
+    return {(row["language"], row["topic"], row["question"], row["sample"]) for _, row in rows}

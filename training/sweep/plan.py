@@ -16,6 +16,7 @@ import yaml
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.manifest import sha256
 from factuality_harness.harness.lm_eval_plugin.discovery import tasks_folder
+from factuality_harness.harness.questions import digest, load_questions
 from factuality_harness.harness.world.generate import BaseConfig, WorldConfig
 from factuality_harness.training.folders import check_model_folder
 from factuality_harness.training.sweep.experiment import Cell, Experiment
@@ -132,16 +133,22 @@ class _Builder:
 
     def questions(self, source: dict[str, Any], base: str, where: str) -> str:
         if "file" in source:
-            if source["file"].startswith("mini:"):
-                return self.stage("questions", source)
-            path = Path(source["file"])
-            if not path.is_file():
-                self.plan.missing.setdefault(f"{path}: no such file of questions", where)
-                return self.stage("questions", {**source, "sha256": ""})
-            return self.stage("questions", {**source, "sha256": sha256(path)})
+            return self.stage("questions", source | self.source_digest(source, where))
         if not base.startswith("base-"):
             raise HarnessError(f"{where}: name a file of questions; parts and sides are the world's")
         return self.stage("questions", {"part": "train", "side": "all"} | source, base=base)
+
+    def source_digest(self, source: dict[str, Any], where: str) -> dict[str, str]:
+        """What tells the questions of a source from others under its name; those shipped here need nothing."""
+        if source["file"].partition(":")[0] == "mini":
+            return {}
+        if Path(source["file"]).is_file():
+            return {"sha256": sha256(source["file"])}
+        try:
+            return {"sha256": digest(load_questions(source["file"], source.get("split")))}
+        except HarnessError as error:
+            self.plan.missing.setdefault(str(error), where)
+            return {"sha256": ""}
 
     def labelled(
         self,

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from factuality_harness.harness.contamination import shared_topics
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import read_jsonl
-from factuality_harness.harness.lm_eval_plugin.discovery import tasks_folder
+from factuality_harness.harness.lm_eval_plugin.lookup import find_tasks, our_tasks
 from factuality_harness.training.sweep.store import Store
-
-
-def _our_tasks(metadata: dict[str, Any]) -> Any:
-    """lm_eval's TaskManager for this project's tasks alone: indexing the other 12 000 takes its time."""
-    from lm_eval.tasks import TaskManager
-
-    return TaskManager(include_path=str(tasks_folder()), include_defaults=False, metadata=metadata)
-
-
-def find_tasks(tasks: Sequence[str], metadata: dict[str, Any]) -> Any:
-    """A TaskManager that knows the tasks. Raises HarnessError naming those that lm_eval does not know."""
-    from lm_eval.tasks import TaskManager
-
-    manager = _our_tasks(metadata)
-    if not {*tasks} <= {*manager.all_subtasks}:
-        manager = TaskManager(metadata=metadata)
-    if unknown := [task for task in tasks if not manager.match_tasks([task])]:
-        raise HarnessError(f"lm_eval knows no task {', '.join(unknown)}")
-    return manager
 
 
 def refuse_test_topics(pairs: Path, test: Mapping[str, Any], store: Store) -> None:
@@ -37,7 +18,7 @@ def refuse_test_topics(pairs: Path, test: Mapping[str, Any], store: Store) -> No
 
     Looks at the tasks of this project: others have no topics.
     """
-    manager = _our_tasks(dict(test["metadata"]) | ({"world": store.place(test["base"])} if "base" in test else {}))
+    manager = our_tasks(dict(test["metadata"]) | ({"world": store.place(test["base"])} if "base" in test else {}))
     ours = [task for task in test["tasks"] if task in manager.all_subtasks]
     tasks = manager.load(ours)["tasks"].values() if ours else ()
     questions = [doc for task in tasks for doc in task.test_docs() if doc.get("topic")]

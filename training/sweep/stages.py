@@ -19,21 +19,22 @@ from typing import Any
 import yaml
 
 from factuality_harness.harness.annotation import Annotation
-from factuality_harness.harness.data import anah
 from factuality_harness.harness.data.anah import Question
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.io.samples import read_annotations
 from factuality_harness.harness.io.write import write_json
-from factuality_harness.harness.world.base import build_base, world_of
-from factuality_harness.harness.world.generate import BaseConfig, WorldConfig
+from factuality_harness.harness.lm_eval_plugin.lookup import find_tasks
+from factuality_harness.harness.questions import load_questions
+from factuality_harness.harness.world.base import build_base
+from factuality_harness.harness.world.generate import BaseConfig, WorldConfig, world_of
 from factuality_harness.training import preferences, sft
 from factuality_harness.training.mask_dpo import train as mask_dpo
 from factuality_harness.training.mask_dpo.pairs import write_pairs
-from factuality_harness.training.preferences import Pairing, PairRules, load_questions
+from factuality_harness.training.preferences import Pairing, PairRules
 from factuality_harness.training.sweep.plan import Plan, Stage, ancestors, relative, task_files
 from factuality_harness.training.sweep.process import _environment, _launch
-from factuality_harness.training.sweep.scoring import _evaluate, find_tasks, refuse_test_topics
+from factuality_harness.training.sweep.scoring import _evaluate, refuse_test_topics
 from factuality_harness.training.sweep.selection import choose, choose_half
 from factuality_harness.training.sweep.store import Store
 
@@ -201,9 +202,7 @@ def _questions(settings: dict[str, Any], inputs: Mapping[str, str], folder: Path
 def _load(settings: Mapping[str, Any], base: str | None) -> list[Question]:
     if base is not None:
         return world_of(base).questions(settings["part"], settings["side"])
-    if settings.get("split"):
-        return anah.split_questions(anah.load(settings["file"]), settings["split"])
-    return load_questions(settings["file"])
+    return load_questions(settings["file"], settings.get("split"))
 
 
 def _select(settings: dict[str, Any], inputs: Mapping[str, str], folder: Path) -> None:

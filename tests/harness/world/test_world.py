@@ -16,8 +16,8 @@ from factuality_harness.harness.data import anah
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.lm_eval_plugin.discovery import tasks_folder
 from factuality_harness.harness.sentences import split
-from factuality_harness.harness.world import World, WorldConfig
-from factuality_harness.harness.world.base import BaseConfig, build_base, main, world_of, world_tokenizer
+from factuality_harness.harness.world import World, WorldConfig, world_of
+from factuality_harness.harness.world.base import BaseConfig, build_base, main, world_tokenizer
 from factuality_harness.harness.world.generate import answer_pieces, corpus, document_pieces, phrases, question_pieces
 from factuality_harness.harness.world.vocabulary import BIO_KINDS, FILLERS
 

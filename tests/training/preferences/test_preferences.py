@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,12 @@ from factuality_harness.harness.engines import ENGINES, AnswerCache, CachedEngin
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import read_jsonl, write_jsonl
 from factuality_harness.harness.io.samples import read_annotations
+from factuality_harness.harness.questions import load_questions
 from factuality_harness.training.mask_dpo.pairs import read_pairs
 from factuality_harness.training.preferences import (
     PairRules,
     annotate_samples,
     draw,
-    load_questions,
     main,
     make_pairs,
     pair_question,
@@ -236,15 +237,14 @@ def test_a_model_that_answers_nothing_is_an_error(tmp_path):
         sample(questions(0, "REFUSED?"), "fake:m", tmp_path / "s.jsonl", n=2, sampling=DRAW, progress=False)
 
 
-def test_questions_come_once(tmp_path, caplog):
-    path = tmp_path / "q.jsonl"
-    rows = [q.to_dict() for q in questions(2)]
-    write_jsonl(path, [*rows, {**rows[0], "document": "Another."}])
-    assert load_questions(str(path)) == questions(2)
-    assert "1 questions are asked twice" in caplog.text
-    assert {q.language for q in load_questions("mini:test")} == {"en", "zh"}
-    topics = [{q.topic for q in load_questions(f"mini:{part}")} for part in ("train", "test")]
-    assert topics[0] and topics[0].isdisjoint(topics[1])
+def test_one_question_on_two_topics_is_asked_for_both(tmp_path):
+    (question,) = questions(1)
+    both = [question, replace(question, topic="another")]
+    for already in (0, 4):
+        counts = sample(both, "fake:m", tmp_path / "s.jsonl", n=2, sampling=DRAW, progress=False)
+        assert counts["already"] == already
+    rows = [(row["topic"], row["sample"]) for _, row in read_jsonl(tmp_path / "s.jsonl")]
+    assert rows == [(q.topic, k) for q in both for k in range(2)]
 
 
 # annotate
