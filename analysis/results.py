@@ -18,11 +18,10 @@ from typing import Any
 import pandas as pd
 
 from factuality_harness.harness.annotation import load_annotations
-from factuality_harness.harness.annotators.spec import judge_name
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import read_jsonl
 from factuality_harness.harness.io.manifest import sha256
-from factuality_harness.harness.judging.card import label_options
 from factuality_harness.harness.metrics import Counts, count
 
 COLLECTED = "results.jsonl.gz"
@@ -203,12 +202,13 @@ def _task_score(task: str, data: dict[str, Any], file: Path, name: str, checksum
 
 def _judge(metadata: dict[str, Any], judges: set[str]) -> str:
     """judges: those that annotations name, which know what the spec leaves open."""
-    spec = str(metadata.get("judge") or "")
-    name = judge_name(spec)
-    if {judge.partition("#")[0] for judge in judges} == {name.partition("#")[0]}:
+    spec = JudgeSpec.from_results(str(metadata.get("judge") or ""))
+    name = spec.recorded
+    named = [JudgeSpec.from_results(judge) for judge in judges]
+    if {(judge.name, judge.engine) for judge in named} == {(spec.name, spec.engine)}:
         name = " and ".join(sorted(judges))
     options = metadata.get("judge_args")
-    options = label_options(spec, options) if isinstance(options, dict) else {}
+    options = spec.label_options(options) if isinstance(options, dict) else {}
     return f"{name} {json.dumps(options, sort_keys=True, ensure_ascii=False)}" if name and options else name
 
 
@@ -343,7 +343,7 @@ def score_of_row(row: dict[str, Any]) -> TaskScore:
     return TaskScore(
         task=row["task"],
         version=row["version"],
-        judge=judge_name(row["judge"]),
+        judge=JudgeSpec.from_results(row["judge"]).recorded,
         metrics={name: math.nan if v is None else float(v) for name, v in row["metrics"].items()},
         questions=tuple(Counts(**dict(zip(FIELDS, q, strict=True))) for q in row["questions"]),
         file=row["file"],

@@ -2,8 +2,8 @@
 
     .venv-vllm/bin/python -m benchmarks.judge_card --biographies FOLDER --unit sentence --out DIR [--limit-topics N]
 
-Starts the server (environment of `make test-vllm`), runs `harness.judge_report` with a judge over it and stops the
-server. Everything but --judge-kind, --model and --log is an option of `harness.judge_report`. Interrupted? The same
+Starts the server (environment of `make test-vllm`), runs `factuality judge-card` with a judge over it and stops the
+server. Everything but --judge-kind, --model and --log is an option of that command. Interrupted? The same
 command asks only for what is not in the answer cache yet.
 """
 
@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.vllm_server import Server
-from factuality_harness.harness.judging import card as judge_report
+from factuality_harness.harness.commands import entry
+from factuality_harness.harness.judging.card import judge_card
 
 
 def main() -> int:
@@ -29,7 +30,7 @@ def main() -> int:
     server.start()
     try:
         options = ["--judge-args", '{"guided": true}'] if args.judge_kind == "dialogue" else []
-        return judge_report.main(["--judge", f"{args.judge_kind}@{server.target}", *options, *rest])
+        return entry(judge_card, ["--judge", f"{args.judge_kind}@{server.target}", *options, *rest])
     finally:
         server.kill()
 

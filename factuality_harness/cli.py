@@ -39,7 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("analysis.compare:compare", "Two or more checkpoints, paired by question, with a verdict."),
     "report": ("analysis.report.command:report", "Scores, figures and responses on one page."),
     "judge-card": ("harness.judging.card:judge_card", "A judge checked against human labels."),
-    "correct": ("harness.judging.correction:correct", "Factuality corrected for the judge's errors."),
+    "correct": ("harness.judging.correction:correct_run", "Factuality corrected for the judge's errors."),
     "contamination": ("harness.contamination:contamination", "Overlap between training and test data."),
     "model fetch": ("harness.io.models:fetch_model", "A small real model as a Hugging Face folder."),
     "world base": ("harness.world.base:make_base", "A fact world and its base model."),

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from factuality_harness.harness.annotation import Annotation, Sentence
 from factuality_harness.harness.annotators.base import Annotator, Claim
-from factuality_harness.harness.annotators.spec import judge_spec, open_annotator
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.commands import Judge, JudgeArgs, Out, Questions, Split
 from factuality_harness.harness.data.anah import Question
 from factuality_harness.harness.errors import HarnessError
@@ -129,8 +129,8 @@ def annotate_file(
     out
         Annotations, one JSON row per response.
     """
+    annotator = JudgeSpec.configured(judge).open(judge_args)
     items = items_of(responses, load_questions(questions, split))
-    annotator = open_annotator(judge_spec(judge), judge_args)
     annotator.check()
     counts = []
 

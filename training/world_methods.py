@@ -104,7 +104,7 @@ def train(seed: int, method: str, rate: float, folder: Path) -> Path:
 def quick_score(model: Path, base: Path, seed: int) -> dict[str, float]:
     """Sampled answers to the near validation questions: what rates are chosen by."""
     from factuality_harness.harness.annotate import Item, annotate
-    from factuality_harness.harness.annotators.spec import open_annotator
+    from factuality_harness.harness.annotators.spec import JudgeSpec
     from factuality_harness.harness.engines import Sampling, open_engine
     from factuality_harness.harness.metrics import count, summarise
     from factuality_harness.harness.world.generate import world_of
@@ -119,7 +119,7 @@ def quick_score(model: Path, base: Path, seed: int) -> dict[str, float]:
         items += [
             Item(q.question, r.text or "", q.document, "en", q.topic) for q, r in zip(questions, replies, strict=True)
         ]
-    return summarise([count([a]) for a in annotate(items, open_annotator("world"), progress=False)])
+    return summarise([count([a]) for a in annotate(items, JudgeSpec("world").open(), progress=False)])
 
 
 def full_score(model: Path, base: Path) -> dict[str, dict[str, float]]:

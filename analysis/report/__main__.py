@@ -15,7 +15,8 @@ from factuality_harness.analysis.report.leaderboard import judge_of
 from factuality_harness.analysis.report.page import Chosen, build, write_report
 from factuality_harness.analysis.results import COLLECTED, Results, load_results, load_run
 from factuality_harness.harness.errors import HarnessError, command
-from factuality_harness.harness.judging.correction import Card, read_card
+from factuality_harness.harness.judging.correction import read_card
+from factuality_harness.harness.judging.estimators import JudgeCard
 
 
 def named_run(text: str) -> Run:
@@ -48,9 +49,9 @@ def load(root: Path) -> tuple[Results | None, list[Run]]:
     return None, runs_below(root)
 
 
-def read_cards(paths: Sequence[Path]) -> dict[str, Card]:
+def read_cards(paths: Sequence[Path]) -> dict[str, JudgeCard]:
     """Cards by `judge_of`. Raises HarnessError as `read_card`, and for two of one judge."""
-    cards: dict[str, Card] = {}
+    cards: dict[str, JudgeCard] = {}
     for path in paths:
         card = read_card(path)
         if cards.setdefault(judge_of(card), card) is not card:

@@ -18,9 +18,10 @@ from factuality_harness.analysis.intervals import over_seeds
 from factuality_harness.analysis.output import about_judge
 from factuality_harness.analysis.results import ExperimentResult, TaskScore
 from factuality_harness.harness import metrics
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.factscore import score as factscore
-from factuality_harness.harness.judging.card import label_options
-from factuality_harness.harness.judging.correction import Card, misfit, rogan_gladen
+from factuality_harness.harness.judging.correction import misfit
+from factuality_harness.harness.judging.estimators import JudgeCard, rogan_gladen
 from factuality_harness.harness.page.render import format_metric
 
 COLUMNS = {
@@ -126,7 +127,7 @@ class Board:
 def boards(
     experiment: ExperimentResult,
     runs: dict[tuple[tuple[str, ...], int], str],
-    cards: Mapping[str, Card] | None = None,
+    cards: Mapping[str, JudgeCard] | None = None,
 ) -> list[Board]:
     """Tables of an experiment, one a task, in the order in which tasks first appear.
 
@@ -144,7 +145,7 @@ def _board(
     task: str,
     axes: tuple[str, ...],
     runs: dict[tuple[tuple[str, ...], int], str],
-    cards: Mapping[str, Card],
+    cards: Mapping[str, JudgeCard],
 ) -> Board:
     groups: dict[tuple[str, ...], list[TaskScore]] = {}
     shown: dict[tuple[str, ...], str] = {}
@@ -192,10 +193,10 @@ def _board(
     )
 
 
-def judge_of(of: Card | str) -> str:
+def judge_of(of: JudgeCard | str) -> str:
     """What a card and a `TaskScore.judge` share when they are of one judge with the same options that move labels."""
-    name, options = (of.judge, of.judge_args or {}) if isinstance(of, Card) else _parted(of)
-    return f"{name} {json.dumps(label_options(name, options), sort_keys=True)}"
+    name, options = (of.judge, of.judge_args or {}) if isinstance(of, JudgeCard) else _parted(of)
+    return f"{name} {json.dumps(JudgeSpec.from_results(name).label_options(options), sort_keys=True)}"
 
 
 def _parted(judge: str) -> tuple[str, dict[str, Any]]:
@@ -206,7 +207,7 @@ def _parted(judge: str) -> tuple[str, dict[str, Any]]:
         return judge, {}
 
 
-def _judge_note(judge: str, cards: Mapping[str, Card]) -> str:
+def _judge_note(judge: str, cards: Mapping[str, JudgeCard]) -> str:
     card = cards.get(judge_of(judge))
     if card is None:
         return about_judge(judge)
@@ -220,7 +221,7 @@ def _judge_note(judge: str, cards: Mapping[str, Card]) -> str:
     )
 
 
-def _corrected(group: Sequence[TaskScore], cards: Mapping[str, Card]) -> tuple[Value | None, str]:
+def _corrected(group: Sequence[TaskScore], cards: Mapping[str, JudgeCard]) -> tuple[Value | None, str]:
     """Corrected factuality of a row, and why its card does not fit (or "")."""
     card = cards.get(judge_of(group[0].judge))
     if card is None or len({score.judge for score in group}) > 1:

@@ -18,7 +18,7 @@ from factuality_harness.analysis.report.leaderboard import Board, boards, judge_
 from factuality_harness.analysis.results import CellResult, ExperimentResult, Results
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.write import write_text
-from factuality_harness.harness.judging.correction import Card
+from factuality_harness.harness.judging.estimators import JudgeCard
 from factuality_harness.harness.page.render import MARKS
 
 MOST_RUNS = 8  # browsed without being asked for
@@ -124,7 +124,7 @@ def build(
     browse: Sequence[Chosen] = (),
     limits: Limits = KEPT,
     figures: Sequence[Figure] = (),
-    cards: Mapping[str, Card] | None = None,
+    cards: Mapping[str, JudgeCard] | None = None,
 ) -> Report:
     """Everything for the page: tables of all experiments and of `runs` together, responses of the cells chosen and of
     `runs`. cards: by `judge_of`, to correct its scores.

@@ -67,6 +67,3 @@ class AnahV2Annotator(DialogueAnnotator):
             window=window,
             prompts=_Prompts(load_prompts(prompt_file, any_checksum=any_checksum)),
         )
-
-
-ANNOTATOR = AnahV2Annotator

@@ -225,6 +225,3 @@ class DialogueAnnotator:
                 self.engine.complete(messages, self._sampling(turn, language), partial(take, part, last))
         # Replies come in any order; keep the claims' own, so that what is asked next stays grouped by document.
         return {index: going_on[index] for index in sorted(going_on)}
-
-
-ANNOTATOR = DialogueAnnotator

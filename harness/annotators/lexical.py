@@ -175,6 +175,3 @@ class LexicalAnnotator:
             if progress is not None:
                 progress(1)
         return judgements
-
-
-ANNOTATOR = LexicalAnnotator

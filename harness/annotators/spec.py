@@ -1,90 +1,164 @@
-"""Judges by name: what a spec says, which judge it opens, and how results name it."""
+"""A judge's spec: parsed once, opened once, and the name that results give it.
+
+A judge is written NAME or NAME@ENGINE:TARGET: `lexical`, `dialogue@openai:http://host:8000/v1#model`,
+`dialogue@vllm:model`, `dialogue@hf:model`, `anah_v2@vllm:opencompass/anah-v2`.
+"""
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
+import pkgutil
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from factuality_harness.harness.annotators.base import Annotator
-from factuality_harness.harness.engines import ENGINES, AnswerCache, open_engine
+from factuality_harness.harness.engines import ENGINES, AnswerCache, check_engine, open_engine
 from factuality_harness.harness.errors import HarnessError
 
+CHOICES = (
+    "lexical (no model), world (the fact world's sentences only), "
+    "dialogue@openai:http://HOST:PORT/v1#MODEL, dialogue@vllm:MODEL, dialogue@hf:MODEL, "
+    "anah_v2@openai:URL#MODEL, anah_v2@vllm:opencompass/anah-v2, anah_v2@hf:opencompass/anah-v2; "
+    "for the FActScore tasks also factscore@openai:URL#MODEL, factscore@vllm:MODEL, factscore@hf:MODEL"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredJudge:
+    """where: `module:class`, imported when a judge is opened. needs_engine: whether it asks a model.
+
+    sentences: whether it labels the sentences of an answer; one that does not only decides facts taken from it.
+    """
+
+    where: str
+    needs_engine: bool
+    sentences: bool = True
+
+    def load(self) -> Any:
+        """The judge's class."""
+        return pkgutil.resolve_name(self.where)
+
+
 JUDGES = {
-    "anah_v2": "factuality_harness.harness.annotators.anah_v2",
-    "dialogue": "factuality_harness.harness.annotators.dialogue",
-    "lexical": "factuality_harness.harness.annotators.lexical",
-    "world": "factuality_harness.harness.world.judge",
+    "anah_v2": RegisteredJudge("factuality_harness.harness.annotators.anah_v2:AnahV2Annotator", True),
+    "dialogue": RegisteredJudge("factuality_harness.harness.annotators.dialogue:DialogueAnnotator", True),
+    "factscore": RegisteredJudge("factuality_harness.harness.factscore.annotator:FactVerifier", True, sentences=False),
+    "lexical": RegisteredJudge("factuality_harness.harness.annotators.lexical:LexicalAnnotator", False),
+    "world": RegisteredJudge("factuality_harness.harness.world.judge:WorldAnnotator", False),
 }
-"""Judge's name to the module that holds it, as ANNOTATOR."""
 
 
-def annotator_names() -> list[str]:
-    """Names of the annotators."""
-    return sorted(JUDGES)
+@dataclass(frozen=True, slots=True)
+class JudgeSpec:
+    """A judge as a user or a result names it; `str` gives the text back.
 
-
-def _choices() -> str:
-    return (
-        "lexical (no model), world (the fact world's sentences only), "
-        "dialogue@openai:http://HOST:PORT/v1#MODEL, dialogue@vllm:MODEL, dialogue@hf:MODEL, "
-        "anah_v2@openai:URL#MODEL, anah_v2@vllm:opencompass/anah-v2, anah_v2@hf:opencompass/anah-v2; "
-        "for the FActScore tasks also factscore@openai:URL#MODEL, factscore@vllm:MODEL, factscore@hf:MODEL"
-    )
-
-
-def judge_spec(configured: object = None, default: str | None = None) -> str:
-    """The judge to use: `configured` (task metadata), else $HARNESS_JUDGE, else the task's own `default`.
-
-    Raises HarnessError listing the choices when there is none: a score without a judge does not exist.
+    target: what follows `ENGINE:`, "" in the name that results use. model: the served model, "" where a server's is
+    not named.
     """
-    spec = configured or os.environ.get("HARNESS_JUDGE") or default
-    if not spec:
-        raise HarnessError(
-            'no judge is configured. Give --metadata \'{"judge": "SPEC"}\' or set HARNESS_JUDGE; SPEC is one of: '
-            + _choices()
-        )
-    if not isinstance(spec, str):
-        raise HarnessError(f"the judge must be a string, not {type(spec).__name__}; one of: {_choices()}")
-    return spec
 
+    name: str
+    engine: str = ""
+    target: str = ""
+    model: str = ""
 
-def open_annotator(spec: str, options: dict[str, Any] | None = None, cache: AnswerCache | None = None) -> Annotator:
-    """Annotator from a judge spec.
-
-    options: the annotator's own (say `prompts` for anah_v2), everything else goes to its engine (concurrency, timeout,
-    batch_size, …). Raises HarnessError for an unknown name, a missing or superfluous engine, or an unknown option.
-    """
-    name, at, engine = spec.partition("@")
-    if name not in annotator_names():
-        raise HarnessError(f"judge {spec!r} is not known; one of: {_choices()}")
-    cls = importlib.import_module(JUDGES[name]).ANNOTATOR
-    parameters = inspect.signature(cls).parameters
-    options = dict(options or {})
-    own = {key: options.pop(key) for key in list(options) if key in parameters and key != "engine"}
-    if "engine" not in parameters:
-        if at:
-            raise HarnessError(f"judge {name!r} needs no engine; write just {name!r}")
-        if options:
-            raise HarnessError(f"judge {name!r} has no option {', '.join(sorted(options))}")
-        return cls(**own)
-    if not engine:
-        raise HarnessError(
-            f"judge {name!r} needs a model: "
-            f"{name}@openai:http://HOST:PORT/v1#MODEL, {name}@vllm:MODEL or {name}@hf:MODEL"
-        )
-    return cls(open_engine(engine, cache, **options), **own)
-
-
-def judge_name(spec: str) -> str:
-    """A judge's spec as annotations carry it, without the place where its model was served; others stay as they are.
-
-    A server's model that the spec does not name, and the digest of a local folder, are in annotations only.
-    """
-    name, at, engine = spec.partition("@")
-    kind, colon, target = engine.partition(":")
-    if not (at and colon and kind in ENGINES):
+    @classmethod
+    def parse(cls, text: str) -> JudgeSpec:
+        """A judge to open. Raises HarnessError for an unknown name or engine, and a missing or superfluous engine."""
+        spec = cls.from_results(text)
+        judge = JUDGES.get(spec.name)
+        if judge is None:
+            raise HarnessError(f"judge {text!r} is not known; one of: {CHOICES}")
+        _, at, engine = text.partition("@")
+        if not judge.needs_engine:
+            if at:
+                raise HarnessError(f"judge {spec.name!r} needs no engine; write just {spec.name!r}")
+        elif not engine:
+            raise HarnessError(
+                f"judge {spec.name!r} needs a model: {spec.name}@openai:http://HOST:PORT/v1#MODEL, "
+                f"{spec.name}@vllm:MODEL or {spec.name}@hf:MODEL"
+            )
+        else:
+            check_engine(engine)
         return spec
-    model = target.partition("#")[2] if kind == "openai" else target
-    return f"{name}@{kind}#{model}" if model else f"{name}@{kind}"
+
+    @classmethod
+    def from_results(cls, text: str) -> JudgeSpec:
+        """What a result says of its judge: a spec, or `NAME@ENGINE#MODEL`; other text becomes the name."""
+        name, _, rest = text.partition("@")
+        match = re.fullmatch(r"([^:#]*)([:#]?)(.*)", rest, re.DOTALL)
+        assert match is not None  # it matches any text
+        engine, mark, target = match.groups()
+        if mark == "#":
+            return cls(name, engine, "", target)
+        return cls(name, engine, target, target.partition("#")[2] if engine == "openai" else target)
+
+    @classmethod
+    def configured(cls, given: object = None, default: str | None = None) -> JudgeSpec:
+        """The judge to use: `given` (an option or task metadata), else $HARNESS_JUDGE, else `default`.
+
+        Raises HarnessError listing the choices when there is none (a score without a judge does not exist), and as
+        `parse` does.
+        """
+        text = given or os.environ.get("HARNESS_JUDGE") or default
+        if not text:
+            raise HarnessError(
+                'no judge is configured. Give --judge SPEC (lm_eval: --metadata \'{"judge": "SPEC"}\') or set '
+                f"HARNESS_JUDGE; SPEC is one of: {CHOICES}"
+            )
+        if not isinstance(text, str):
+            raise HarnessError(f"the judge must be a string, not {type(text).__name__}; one of: {CHOICES}")
+        return cls.parse(text)
+
+    def __str__(self) -> str:
+        engine = self.engine + (f":{self.target}" if self.target else f"#{self.model}" if self.model else "")
+        return f"{self.name}@{engine}" if engine else self.name
+
+    @property
+    def recorded(self) -> str:
+        """The judge as annotations name it, without the place where its model was served.
+
+        A server's model that the spec does not name, and the digest of a local folder, are in annotations only.
+        """
+        return str(replace(self, target="") if self.engine in ENGINES else self)
+
+    def open(
+        self, options: Mapping[str, Any] | None = None, cache: AnswerCache | None = None, *, facts: bool = False
+    ) -> Annotator:
+        """The judge, ready to work.
+
+        options: the judge's own (say `guided` for dialogue), everything else goes to its engine (concurrency, timeout,
+        batch_size, …). facts: accept a judge that does not label sentences. Raises HarnessError for an unknown option,
+        for options that are no mapping, and for a judge of facts where sentences are judged.
+        """
+        judge = JUDGES[self.name]
+        if not (judge.sentences or facts):
+            raise HarnessError(
+                f"judge {self.name!r} decides single facts, it does not label the sentences of an answer; take another "
+                "judge here, or the FActScore tasks, `factuality score-facts` or `factuality judge-card` with this one"
+            )
+        if not isinstance(options, Mapping | None):
+            raise HarnessError(f"judge_args must be an object of options, not {type(options).__name__}: {options!r}")
+        rest = dict(options or {})
+        cls = judge.load()
+        parameters = inspect.signature(cls).parameters.keys() - {"engine"}
+        own = {key: rest.pop(key) for key in list(rest) if key in parameters}
+        if judge.needs_engine:
+            return cls(open_engine(f"{self.engine}:{self.target}", cache, **rest), **own)
+        if rest:
+            raise HarnessError(f"judge {self.name!r} has no option {', '.join(sorted(rest))}")
+        return cls(**own)
+
+    def label_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that can change a label: all that are neither the engine's (concurrency, memory, …) nor at their
+        default, and `extra_body`, which an engine adds to every request. All options for a judge that is not known."""
+        if self.name not in JUDGES:
+            return dict(options)
+        own = inspect.signature(JUDGES[self.name].load()).parameters
+        of_engine = inspect.signature(ENGINES[self.engine]).parameters if self.engine in ENGINES else {}
+        harmless = {"window", *of_engine} - {"extra_body"}
+        if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in of_engine.values()):
+            harmless |= options.keys() - own.keys()
+        return {k: v for k, v in options.items() if k not in harmless and not (k in own and v == own[k].default)}

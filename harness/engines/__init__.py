@@ -22,8 +22,19 @@ __all__ = [
     "Reply",
     "Sampling",
     "cache_path",
+    "check_engine",
     "open_engine",
 ]
+
+
+def check_engine(spec: str) -> tuple[str, str]:
+    """(ENGINE, TARGET) of an engine's spec. Raises HarnessError for a misspelt one."""
+    name, _, target = spec.partition(":")
+    if name not in ENGINES or not target:
+        raise HarnessError(
+            f"engine {spec!r} is not known; use openai:http://HOST:PORT/v1#MODEL, vllm:MODEL or hf:MODEL"
+        )
+    return name, target
 
 
 def open_engine(spec: str, cache: AnswerCache | None = None, **options: Any) -> CachedEngine:
@@ -31,11 +42,7 @@ def open_engine(spec: str, cache: AnswerCache | None = None, **options: Any) -> 
 
     options go to the engine (concurrency, timeout, batch_size, …). Raises HarnessError for a misspelt spec or option.
     """
-    name, _, target = spec.partition(":")
-    if name not in ENGINES or not target:
-        raise HarnessError(
-            f"engine {spec!r} is not known; use openai:http://HOST:PORT/v1#MODEL, vllm:MODEL or hf:MODEL"
-        )
+    name, target = check_engine(spec)
     try:
         engine: Engine = ENGINES[name](target, **options)
     except TypeError as error:

@@ -7,10 +7,12 @@ answer of a search engine that says it found nothing), `none`. An empty response
 from __future__ import annotations
 
 import re
+from typing import Literal, get_args
 
 from factuality_harness.harness.errors import HarnessError
 
-DETECTORS = ("generic", "perplexity_ai", "none")
+Detector = Literal["generic", "perplexity_ai", "none"]
+DETECTORS: tuple[str, ...] = get_args(Detector)
 
 _CHINESE_SORRY = ("抱歉", "很抱歉", "非常抱歉", "十分抱歉", "对不起")
 _CITATION = re.compile(r"\s*\[\d+\]")

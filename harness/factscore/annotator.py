@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from factuality_harness.harness.annotation import Judgement, Label
 from factuality_harness.harness.annotators.base import Claim, Progress
 from factuality_harness.harness.data.biographies import entity_of
+from factuality_harness.harness.engines import CachedEngine
 from factuality_harness.harness.factscore.knowledge import Passage
-from factuality_harness.harness.factscore.verify import ModelVerifier, Query
+from factuality_harness.harness.factscore.verify import MAX_TOKENS, ModelVerifier, Query
 
 
 class FactVerifier:
@@ -16,12 +17,16 @@ class FactVerifier:
 
     window = 4096
 
-    def __init__(self, verifier: ModelVerifier) -> None:
-        self._verifier = verifier
-        self.spec = verifier.spec
+    def __init__(self, engine: CachedEngine, *, strict: bool = False, max_tokens: int = MAX_TOKENS) -> None:
+        """strict: no verdict where an answer has neither true nor false (see `ModelVerifier`)."""
+        self.verifier = ModelVerifier(engine, strict=strict, max_tokens=max_tokens)
+
+    @property
+    def spec(self) -> str:
+        return self.verifier.spec
 
     def check(self) -> None:
-        self._verifier.check()
+        self.verifier.check()
 
     def judge(self, claims: Sequence[Claim], progress: Progress | None = None) -> list[Judgement]:
         """One judgement a claim, in order; the document is shown as one passage. Raises what the engine raises."""
@@ -31,4 +36,4 @@ class FactVerifier:
             for topic, c in zip(topics, claims, strict=True)
         ]
         labels = {True: Label.OK, False: Label.UNVERIFIABLE, None: Label.UNPARSED}
-        return [Judgement(labels[v.supported], (), v.detail) for v in self._verifier.verify(queries, progress)]
+        return [Judgement(labels[v.supported], (), v.detail) for v in self.verifier.verify(queries, progress)]

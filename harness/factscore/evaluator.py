@@ -11,15 +11,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from tqdm import tqdm
 
 from factuality_harness.harness.annotation import Annotation, Judgement, Label, Sentence
-from factuality_harness.harness.annotators.spec import open_annotator
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.engines import AnswerCache, open_engine
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.factscore.abstain import DETECTORS, abstains
+from factuality_harness.harness.factscore.annotator import FactVerifier
 from factuality_harness.harness.factscore.facts import Extraction, FactExtractor, load_demonstrations
 from factuality_harness.harness.factscore.knowledge import (
     Knowledge,
@@ -30,14 +31,15 @@ from factuality_harness.harness.factscore.knowledge import (
 )
 from factuality_harness.harness.factscore.retrieval import PASSAGES, BM25Retriever, Retriever, open_retriever
 from factuality_harness.harness.factscore.score import FactCounts
-from factuality_harness.harness.factscore.verify import AnnotatorVerifier, ModelVerifier, Query, Verdict, Verifier
+from factuality_harness.harness.factscore.verify import AnnotatorVerifier, Query, Verdict, Verifier
 from factuality_harness.harness.sentences import STYLES, Style, split
 
 STYLE: Style = "spacy"
 """FActScore's own sentences are met more often by this style (98.9 % of 2 364) than by `anah` (95.9 %)."""
 WINDOW = 8192
 """Facts verified together: full batches for any engine, and prompts of only that many in memory."""
-MISSING = ("error", "skip")
+Missing = Literal["error", "skip"]
+MISSING: tuple[str, ...] = get_args(Missing)
 Place = tuple[int, int]
 """Response and sentence number."""
 
@@ -406,22 +408,17 @@ def open_scorer(
     judge: `factscore@ENGINE:TARGET` (the model takes sentences apart and verifies), or any judge of
     `harness.annotators`, such as `lexical`, which then verifies whole sentences. extractor: an engine
     `ENGINE:TARGET` that takes sentences apart in its place. knowledge: see `open_knowledge`. demos: see
-    `load_demonstrations`. options: for the judge's engine (concurrency, batch_size, …). settings: those of
+    `load_demonstrations`. options: the judge's and its engine's (concurrency, batch_size, …). settings: those of
     FactScorer. Raises HarnessError for whatever is misspelt or missing.
     """
-    name, _, target = judge.partition("@")
+    annotator = JudgeSpec.parse(judge).open(options, cache, facts=True)
     verifier: Verifier
     engine = None
-    if name == "factscore":
-        if not target:
-            raise HarnessError(
-                "judge 'factscore' needs a model: factscore@openai:http://HOST:PORT/v1#MODEL, "
-                "factscore@vllm:MODEL or factscore@hf:MODEL"
-            )
-        engine = open_engine(target, cache, **(options or {}))
-        verifier = ModelVerifier(engine, strict=strict)
+    if isinstance(annotator, FactVerifier):
+        verifier, engine = annotator.verifier, annotator.verifier.engine
+        verifier.strict = strict or verifier.strict
     else:
-        verifier = AnnotatorVerifier(open_annotator(judge, options, cache))
+        verifier = AnnotatorVerifier(annotator)
     if extractor is not None:
         engine = open_engine(extractor, cache)
     demonstrations = load_demonstrations(demos) if demos is not None else None

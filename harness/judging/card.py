@@ -1,41 +1,31 @@
 """How right is a judge? Measured against human labels, and written down as a card.
 
-    python -m harness.judge_report --judge SPEC (--anah [PATH] | --biographies FOLDER | --labels FILE) --out DIR
-
-DIR gets `card.json` (for programs), `card.md` (for people) and `manifest.json`. The judge's answers are cached as they
-come: the same command after an interruption asks only for the rest. `--limit-topics N --seed S` measures on a sample.
+factuality judge-card --judge SPEC (--anah PATH | --biographies FOLDER | --labels FILE) --out DIR
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import inspect
-import json
 import random
-import re
 import shlex
-import sys
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tqdm import tqdm
 
 from factuality_harness.harness.annotation import Judgement
 from factuality_harness.harness.annotators.base import Annotator
-from factuality_harness.harness.annotators.spec import JUDGES, annotator_names, judge_spec, open_annotator
+from factuality_harness.harness.annotators.spec import JudgeSpec
+from factuality_harness.harness.commands import Judge, JudgeArgs, Out, Seed
 from factuality_harness.harness.data.biographies import FACT_LABELS
-from factuality_harness.harness.engines import ENGINES, open_engine
-from factuality_harness.harness.errors import HarnessError, command
-from factuality_harness.harness.factscore.annotator import FactVerifier
-from factuality_harness.harness.factscore.verify import ModelVerifier
+from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import json_safe
-from factuality_harness.harness.io.manifest import manifest, write_manifest
+from factuality_harness.harness.io.manifest import command_line, manifest, write_manifest
 from factuality_harness.harness.io.write import write_json, write_text
 from factuality_harness.harness.judging import agreement
 from factuality_harness.harness.judging.agreement import HUMAN, JUDGE, SUPPORTED, WRONG, Sample, Statistic, Verdict
+from factuality_harness.harness.judging.card_page import card_markdown
 from factuality_harness.harness.judging.labels import (
     FREQUENCIES,
     TYPES,
@@ -46,37 +36,6 @@ from factuality_harness.harness.judging.labels import (
 )
 
 EXAMPLES = 3
-_MALFORMED_SHOWN = 20
-_PATHS = ("--anah", "--biographies", "--labels", "--knowledge")
-
-
-def open_judge(spec: str, options: Mapping[str, Any] | None = None) -> Annotator:
-    """Any judge of `harness.annotators`, and FActScore's verifier `factscore@ENGINE` (own options: strict, max_tokens).
-
-    Raises HarnessError as `harness.annotators.open_annotator` does.
-    """
-    name, _, engine = spec.partition("@")
-    if name != "factscore" or not engine:
-        return open_annotator(spec, dict(options or {}))
-    options = dict(options or {})
-    own = {key: options.pop(key) for key in ("strict", "max_tokens") if key in options}
-    return FactVerifier(ModelVerifier(open_engine(engine, **options), **own))
-
-
-def label_options(spec: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that can change a label: all that are neither the engine's (concurrency, memory, …) nor at their
-    default, and `extra_body`, which an engine adds to every request. All options for a judge that is not known."""
-    name, _, engine = spec.partition("@")
-    if name != "factscore" and name not in annotator_names():
-        return dict(options)
-    judge = ModelVerifier if name == "factscore" else importlib.import_module(JUDGES[name]).ANNOTATOR
-    own = inspect.signature(judge).parameters
-    kind = ENGINES.get(re.split("[:#]", engine)[0])
-    of_engine = inspect.signature(kind).parameters if kind else {}
-    harmless = {"window", *of_engine} - {"extra_body"}
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in of_engine.values()):
-        harmless |= options.keys() - own.keys()
-    return {k: v for k, v in options.items() if k not in harmless and not (k in own and v == own[k].default)}
 
 
 def judge_labels(labels: HumanLabels, annotator: Annotator, *, progress: bool = True) -> list[Judgement]:
@@ -200,7 +159,7 @@ def _examples(labels: HumanLabels, judgements: Sequence[Judgement], count: int) 
             }
 
 
-def card(
+def make_card(
     labels: HumanLabels,
     judgements: Sequence[Judgement],
     judge: str,
@@ -244,162 +203,75 @@ def card(
     return json_safe(result)
 
 
-def _shown(e: dict[str, Any]) -> str:
-    if e["value"] is None:
-        return "no value"
-    return f"{e['value']:.3f} " + ("[n/a]" if e["low"] is None else f"[{e['low']:.3f}, {e['high']:.3f}]")
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    lines = [" | ".join(map(str, row)) for row in (head, ["---", *["--:"] * (len(head) - 1)], *rows)]
-    return ["", *(f"| {line} |" for line in lines), ""]
-
-
-def _typed_and_quoted(part: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Estimates on types and evidence of a card or of one of its groups, by what they are called on the page."""
-    return {f"{kind}: {k}": e for kind in ("types", "evidence") for k, e in part.get(kind, {}).items()}
-
-
-def _quoted(text: str, limit: int = 300) -> str:
-    text = " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def markdown(data: dict[str, Any]) -> str:
-    """A card as a page for people."""
-    binary = data["binary"]
-    lost = binary["no_verdict"]
-    lines = [
-        f"# Judge `{data['judge']}`" + (f" with {json.dumps(data['judge_args'])}" if data["judge_args"] else ""),
-        "",
-        f"Measured on {data['dataset']}: {data['n']} {data['unit']}s, {len(data['topics'])} topics, "
-        f"{', '.join(data['languages'])}. Malformed human labels, left out: {data['malformed']}. "
-        "Intervals: 95 %, bootstrap over topics; n/a where a value rests on a single topic.",
-        "",
-        *(f"- {caveat}" for caveat in data["caveats"]),
-        *_table(
-            ["", "value [95 % interval]", "Wilson interval", "units"],
-            [
-                [
-                    name.replace("_", " "),
-                    _shown(e),
-                    "[{:.3f}, {:.3f}]".format(*e["wilson"]) if e.get("wilson", [None])[0] is not None else "",
-                    e["n"],
-                ]
-                for name, e in (
-                    *((k, binary[k]) for k in ("sensitivity", "specificity", "balanced_accuracy")),
-                    ("accuracy", data["accuracy"]),
-                    ("kappa", data["kappa"]),
-                    *_typed_and_quoted(data).items(),
-                )
-            ],
-        ),
-        "Sensitivity: of what humans call supported, the share the judge calls `ok`; specificity: of what humans call "
-        "not supported, the share it calls wrong; both among the units it gave a verdict on. No verdict (`nofact` or "
-        "`unparsed`): "
-        + ", ".join(
-            f"{part['nofact'] + part['unparsed']} of {part['of']} {'supported' if k == 'positive' else 'unsupported'}"
-            for k, part in lost.items()
-        )
-        + ". Accuracy and kappa count every unit, with no verdict as a disagreement.",
-        "",
-        "## Confusion",
-        *_table(
-            ["human \\ judge", *JUDGE],
-            [[human, *(row[name] for name in JUDGE)] for human, row in data["confusion"].items()],
-        ),
-    ]
-    for name, parts in data["by"].items():
-        if len(parts) > 1:
-            head = [name, "units", "topics", "sensitivity", "specificity", "balanced accuracy", "kappa"]
-            keys = ("sensitivity", "specificity", "balanced_accuracy", "kappa")
-            rows = [[value, p["n"], p["topics"], *(_shown(p[k]) for k in keys)] for value, p in parts.items()]
-            lines += [f"## By {name}", *_table(head, rows)]
-            more = {value: _typed_and_quoted(p) for value, p in parts.items()}
-            columns = next(iter(more.values()))
-            if columns:
-                rows = [[value, *map(_shown, found.values())] for value, found in more.items()]
-                lines += _table([name, *columns], rows)[1:]
-    if data["examples"]:
-        lines += ["## Examples of each kind of error", ""]
-    seen: set[tuple[str, str]] = set()
-    for e in data["examples"]:
-        if (e["human"], e["judge"]) not in seen:
-            seen.add((e["human"], e["judge"]))
-            lines += ["", f"Human `{e['human']}`, judge `{e['judge']}` ({e['of']} times):", ""]
-        quoted = " / ".join(map(_quoted, e["judge_evidence"]))
-        lines.append(
-            f"- {_quoted(e['topic'])}: “{_quoted(e['text'])}”"
-            + (f" Judge's evidence: “{quoted}”" if quoted else "")
-            + (f" ({_quoted(e['detail'])})" if e["detail"] else "")
-        )
-    if data["malformed"]:
-        lines += ["", "## Malformed human labels", ""]
-        for reason, n in Counter(m["reason"] for m in data["malformed_rows"]).most_common(_MALFORMED_SHOWN):
-            first = next(m["where"] for m in data["malformed_rows"] if m["reason"] == reason)
-            lines.append(f"- {n} x {_quoted(reason)}; the first: {first}")
-    return "\n".join(lines) + "\n"
-
-
 def write_card(folder: Path, data: dict[str, Any], notes: dict[str, Any]) -> None:
     """Write card.json, card.md and manifest.json."""
     write_json(folder / "card.json", data, indent=1, allow_nan=False)
-    write_text(folder / "card.md", markdown(data))
+    write_text(folder / "card.md", card_markdown(data))
     write_manifest(folder / "manifest.json", notes)
 
 
-def _options(text: str) -> dict[str, Any]:
-    try:
-        options = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise HarnessError(f"--judge-args {text!r}: not JSON ({error})") from error
-    if not isinstance(options, dict):
-        raise HarnessError(f"--judge-args {text!r}: not a JSON object of options")
-    return options
+def judge_card(
+    *,
+    judge: Judge = None,
+    judge_args: JudgeArgs | None = None,
+    anah: str | None = None,
+    biographies: Path | None = None,
+    labels: Path | None = None,
+    unit: Literal["fact", "sentence"] = "fact",
+    knowledge: str | None = None,
+    language: str | None = None,
+    limit_topics: int | None = None,
+    seed: Seed = 0,
+    examples: int = EXAMPLES,
+    out: Out,
+) -> None:
+    """Measure a judge against human labels: one of --anah, --biographies, --labels.
 
+    Writes `card.json` (for programs), `card.md` (for people) and `manifest.json`. Answers of the judge are cached as
+    they come: the same command after an interruption asks only for the rest.
 
-def _sources(args: argparse.Namespace) -> Callable[[], HumanLabels]:
-    if args.biographies:
-        return lambda: load_biographies(args.biographies, args.unit, args.knowledge)
-    if args.knowledge:
+    Parameters
+    ----------
+    anah
+        ANAH topic file or folder, or `hub`: $HARNESS_ANAH_DATA, else downloaded.
+    biographies
+        FActScore's folder of labelled answers.
+    labels
+        JSONL of human labels.
+    unit
+        Of biographies.
+    knowledge
+        For biographies: SQLite, JSONL or hf:REPO; default: the other systems' answers.
+    language
+        Only the rows in this language.
+    limit_topics
+        Measure on that many topics.
+    seed
+        Of the choice of topics.
+    examples
+        Examples of each kind of error.
+    out
+        Folder to write to.
+    """
+    if any(p.exists() and not p.is_dir() for p in (out, *out.parents)):
+        raise HarnessError(f"--out {out}: a file is in the way; name a folder")
+    if examples < 0:
+        raise HarnessError(f"--examples {examples}: 0 or more")
+    if sum(source is not None for source in (anah, biographies, labels)) != 1:
+        raise HarnessError("give the human labels, as one of --anah, --biographies, --labels")
+    if knowledge and not biographies:
         raise HarnessError("--knowledge goes with --biographies; other labels come with their documents")
-    return (lambda: load_rows(args.labels)) if args.labels else (lambda: load_anah(args.anah or None))
-
-
-@command
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m harness.judge_report", description=__doc__.split("\n")[0])
-    parser.add_argument("--judge", help="judge spec; default $HARNESS_JUDGE")
-    parser.add_argument("--judge-args", type=_options, default={}, help="JSON object of judge and engine options")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--anah", nargs="?", const="", help="ANAH topic file or folder; default: the hub")
-    source.add_argument("--biographies", type=Path, help="FActScore's folder of labelled answers")
-    source.add_argument("--labels", type=Path, help="JSONL of human labels")
-    parser.add_argument("--unit", choices=("fact", "sentence"), default="fact", help="of biographies")
-    parser.add_argument("--knowledge", help="for biographies: SQLite, JSONL or hf:REPO; default: the other systems")
-    parser.add_argument("--language", help="only the rows in this language")
-    parser.add_argument("--limit-topics", type=int, help="measure on that many topics")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of topics")
-    parser.add_argument("--examples", type=int, default=EXAMPLES, help="examples of each kind of error")
-    parser.add_argument("--out", type=Path, required=True, help="folder for card.json, card.md and manifest.json")
-    args = parser.parse_args(argv)
-    if any(p.exists() and not p.is_dir() for p in (args.out, *args.out.parents)):
-        raise HarnessError(f"--out {args.out}: a file is in the way; name a folder")
-    if args.examples < 0:
-        raise HarnessError(f"--examples {args.examples}: 0 or more")
-    annotator = open_judge(judge_spec(args.judge), args.judge_args)
+    annotator = JudgeSpec.configured(judge).open(judge_args, facts=True)
     annotator.check()
-    labels = _sources(args)().in_language(args.language).of_topics(args.limit_topics, args.seed)
-    judgements = judge_labels(labels, annotator)
-    data = card(labels, judgements, annotator.spec, judge_args=args.judge_args, examples=args.examples)
-    given = sys.argv[1:] if argv is None else argv
-    words = [Path(w).name if before in _PATHS else w for before, w in zip(["", *given], given, strict=False)]
-    command_line = shlex.join(["python", "-m", "harness.judge_report", *words])
-    write_card(args.out, data, manifest(inputs=labels.files, command=command_line))
-    print((args.out / "card.md").read_text(encoding="utf-8").partition("\n## By")[0])
-    print(f"card: {args.out / 'card.md'}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    if biographies:
+        human = load_biographies(biographies, unit, knowledge)
+    else:
+        human = load_rows(labels) if labels else load_anah(None if anah == "hub" else anah)
+    human = human.in_language(language).of_topics(limit_topics, seed)
+    judgements = judge_labels(human, annotator)
+    data = make_card(human, judgements, annotator.spec, judge_args=judge_args, examples=examples)
+    inputs = {Path(p) for p in (anah, biographies, labels, knowledge) if p}  # named without the folders they lie in
+    words = [Path(word).name if Path(word) in inputs else word for word in shlex.split(command_line())]
+    write_card(out, data, manifest(inputs=human.files, command=shlex.join(words)))
+    print(card_markdown(data).partition("\n## By")[0])
+    print(f"card: {out / 'card.md'}")

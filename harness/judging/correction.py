@@ -1,111 +1,44 @@
 """Factuality corrected for the judge's errors, with an interval that carries them.
 
-    python -m harness.correction RUN --card card.json      sensitivity and specificity measured on other text
-    python -m harness.correction RUN --labels FILE.jsonl   human labels of some of the run's own sentences
-    python -m harness.correction RUN                       the raw score, and that nothing is known about its judge
+    factuality correct RUN --card card.json      sensitivity and specificity measured on other text
+    factuality correct RUN --labels FILE.jsonl   human labels of some of the run's own sentences
+    factuality correct RUN                       the raw score, and that nothing is known about its judge
 
 RUN is an lm_eval output folder or samples file (`--task` where the folder holds several). A card comes from
-`harness.judge_report`. Labels are annotation rows, or {"question", "sentence" or "response" with "span", "label"} with
+`factuality judge-card`. Labels are annotation rows, or {"question", "sentence" or "response" with "span", "label"} with
 labels ok, contradictory, unverifiable, nofact (or S, NS, IR), of sentences drawn at random from the run: whole topics,
 or single sentences. Labels of sentences picked by what the judge said would bias the result.
-
-With a card the estimator is Rogan and Gladen's (1978): the share that would give the judge's share of `ok`. With labels
-it is prediction-powered inference (PPI++, arXiv 2311.01453): the judge on all sentences, put right by how it errs on
-the labelled ones. It is written out here since the package `ppi-python` knows no clusters, while sentences of one topic
-are not independent; where each sentence is a topic of its own the two agree (see the tests).
-
-Sentences without a verdict (`unparsed`, `nofact`) count in neither half of the raw score, as everywhere. With a card
-they are taken to hide supported and unsupported sentences as often as the judge failed on each there, so a judge that
-falls silent on false sentences gains nothing by it. With labels nothing is assumed: such a sentence tells nothing, and
-the labelled ones say what was missed.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, logit
-from scipy.stats import t as student
 
 from factuality_harness.harness.annotation import Annotation, Label, load_annotations
-from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.annotators.spec import JudgeSpec
+from factuality_harness.harness.commands import Flag
+from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import json_safe, read_jsonl
 from factuality_harness.harness.io.manifest import manifest, write_manifest
 from factuality_harness.harness.io.samples import read_annotations, samples_files
 from factuality_harness.harness.judging.agreement import NOTHING, SUPPORTED, WRONG
-from factuality_harness.harness.judging.card import label_options
-from factuality_harness.harness.metrics import Counts, cluster_variance, count, factuality, factuality_ci95
+from factuality_harness.harness.judging.estimators import JudgeCard, TopicSums, prediction_powered, rogan_gladen
+from factuality_harness.harness.metrics import Counts, count, factuality, factuality_ci95
 
-LEVEL = 0.95
 OPEN = (None, "", Label.UNPARSED.value)
 """Labels that say a human did not decide."""
 _CARD_ROW = ("topic", "tp", "fn", "tn", "fp", "unparsed_pos", "unparsed_neg")
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A share with its interval, all in 0..1. clipped: whether the point had to be pulled back into that range."""
-
-    value: float
-    low: float
-    high: float
-    clipped: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """What a judge's card says. topics: integer array (topics, 6): true positives, false negatives, true negatives,
-    false positives, supported and unsupported units without a verdict. nofact: (units in which humans saw no fact but
-    the judge gave a verdict, all units with a verdict). judge_args: the judge's options, None where not known."""
-
-    judge: str
-    dataset: str
-    unit: str
-    topics: np.ndarray
-    nofact: tuple[int, int] = (0, 0)
-    judge_args: Mapping[str, Any] | None = None
-
-    @property
-    def n(self) -> int:
-        """Human labels behind sensitivity and specificity."""
-        return int(self.topics.sum())
-
-
-@dataclass(frozen=True, slots=True)
-class TopicSums:
-    """Sums over the sentences of one topic of the run.
-
-    labelled: those with a human label; of these human_ok, human_checkable (ok or wrong), judge_ok, judge_checkable, and
-    disagree: where human and judge differ in ok or wrong or neither. rest: those without a human label.
-    """
-
-    topic: str
-    labelled: int = 0
-    human_ok: int = 0
-    human_checkable: int = 0
-    judge_ok: int = 0
-    judge_checkable: int = 0
-    disagree: int = 0
-    rest: int = 0
-    rest_ok: int = 0
-    rest_checkable: int = 0
-
-
-_SUMS = attrgetter(*(field.name for field in fields(TopicSums)[1:]))
-
-
-def read_card(path: str | Path) -> Card:
+def read_card(path: str | Path) -> JudgeCard:
     """A card.json. Raises HarnessError for a file that is none, or that holds no unit of one of the two classes."""
     path = Path(path)
     try:
@@ -113,7 +46,7 @@ def read_card(path: str | Path) -> Card:
         rows = [[int(n) for n in counts] for _, *counts in data["topics"]]
         confusion = data["confusion"]
         verdicts = [Label.OK.value, Label.CONTRADICTORY.value, Label.UNVERIFIABLE.value]
-        card = Card(
+        card = JudgeCard(
             judge=data["judge"],
             dataset=data["dataset"],
             unit=data["unit"],
@@ -126,7 +59,7 @@ def read_card(path: str | Path) -> Card:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise HarnessError(
-            f"{path}: not a judge's card ({type(error).__name__}: {error}); python -m harness.judge_report writes them"
+            f"{path}: not a judge's card ({type(error).__name__}: {error}); factuality judge-card writes them"
         ) from error
     tp, fn, tn, fp, *_ = card.topics.sum(0)
     if tp + fn == 0 or tn + fp == 0:
@@ -134,128 +67,6 @@ def read_card(path: str | Path) -> Card:
             f"{path}: the judge gave a verdict on {tp + fn} supported and {tn + fp} unsupported units; both are needed"
         )
     return card
-
-
-def _smoothed(hits: float, total: float) -> float:
-    """Binomial variance of a share with one success and one failure added: what stays uncertain after no error."""
-    share = (hits + 1) / (total + 2)
-    return share * (1 - share) / (total + 2)
-
-
-def _clip(value: float, variance: float, degrees: float, level: float) -> Estimate:
-    half = float(student.ppf((1 + level) / 2, degrees)) * math.sqrt(variance) if math.isfinite(variance) else math.inf
-    inside = min(max(float(value), 0.0), 1.0)
-    return Estimate(inside, max(inside - half, 0.0), min(inside + half, 1.0), clipped=inside != value)
-
-
-def _on_log_odds(value: float, variance: float, degrees: float, n: float, level: float) -> Estimate:
-    """Like `_clip`, with the interval built on the scale of log odds, where the spread of a share found by labels does
-    not shrink with the share itself; cut at 1 on the plain scale, it misses too often. The odds are taken no further
-    out than 1 to n + 1, and an interval around an end of the range reaches that end."""
-    inside = min(max(float(value), 0.0), 1.0)
-    point = min(max(inside, 1 / (n + 2)), (n + 1) / (n + 2))
-    half = float(student.ppf((1 + level) / 2, degrees)) * math.sqrt(variance) / (point * (1 - point))
-    low, high = (float(expit(logit(point) + d)) for d in (-half, half))
-    low, high = (0.0 if inside == 0 else low), (1.0 if inside == 1 else high)
-    return Estimate(inside, min(low, inside), max(high, inside), clipped=inside != value)
-
-
-def rogan_gladen(rows: Sequence[Counts], card: Card, *, level: float = LEVEL) -> Estimate:
-    """Share of supported sentences among the checkable ones, from the judge's counts and its card.
-
-    Among sentences with a verdict (p + specificity - 1) / (sensitivity + specificity - 1) for the judge's share p
-    (Rogan and Gladen, Am. J. Epidemiol. 107, 1978); then each class is divided by the share of it that got a verdict on
-    the card. Interval: delta method with variances over topics of the run and of the card, each at least the binomial
-    one with a success and a failure added (after Lang and Reiczigel, Prev. Vet. Med. 113, 2014), Student's t with
-    Satterthwaite's degrees of freedom. It assumes that the judge errs here as it did on the card.
-    Raises HarnessError when nothing is checkable, and when sensitivity + specificity is not above 1.
-    """
-    by_topic: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(2))
-    for row in rows:
-        by_topic[row.topic] += row.ok, row.checkable
-    ok, checkable = np.array(list(by_topic.values())).reshape(-1, 2).T
-    if not checkable.sum():
-        raise HarnessError("the judge called no sentence supported or unsupported; there is nothing to correct")
-    tp, fn, tn, fp, lost_pos, lost_neg = card.topics.T
-    pos, neg = tp + fn, tn + fp
-    p, se, sp = ok.sum() / checkable.sum(), tp.sum() / pos.sum(), tn.sum() / neg.sum()
-    youden = se + sp - 1
-    if youden <= 0:
-        raise HarnessError(
-            f"judge {card.judge} on {card.dataset}: sensitivity {se:.3f} + specificity {sp:.3f} <= 1, no better than a "
-            "coin, so its scores hold nothing to correct; use another judge, or --labels"
-        )
-    judged = (p + sp - 1) / youden
-    v = min(max(judged, 0.0), 1.0)
-    given_pos, given_neg = pos.sum() / (pos + lost_pos).sum(), neg.sum() / (neg + lost_neg).sum()
-    ratio = given_pos / given_neg
-    scale = v + (1 - v) * ratio
-    value, slope = v / scale, ratio / scale**2  # slope: d value / d v
-    of_run = slope / youden * (ok - p * checkable) / checkable.sum()
-    of_card = slope / youden * ((1 - v) * (tn - sp * neg) / neg.sum() - v * (tp - se * pos) / pos.sum())
-    of_card = of_card - value * (1 - value) * (
-        (pos - given_pos * (pos + lost_pos)) / pos.sum() - (neg - given_neg * (neg + lost_neg)) / neg.sum()
-    )
-    least_run = (slope / youden) ** 2 * _smoothed(ok.sum(), checkable.sum())
-    least_card = (slope / youden) ** 2 * (
-        v**2 * _smoothed(tp.sum(), pos.sum()) + (1 - v) ** 2 * _smoothed(tn.sum(), neg.sum())
-    )
-    parts = max(cluster_variance(of_run), least_run), max(cluster_variance(of_card), least_card)
-    total = sum(parts)
-    topics = len(of_run), len(of_card)
-    degrees = total**2 / sum(x**2 / (n - 1) for x, n in zip(parts, topics, strict=True)) if math.isfinite(total) else 1
-    return replace(_clip(value, total, degrees, level), clipped=bool(judged != v))
-
-
-def prediction_powered(topics: Sequence[TopicSums], *, power: float | None = None, level: float = LEVEL) -> Estimate:
-    """Share of supported sentences among those humans find checkable, from labels of some and the judge on all.
-
-    With h = ok - theta * checkable by humans and f the same by the judge, theta solves
-    power * mean_rest(f) + mean_labelled(h - power * f) = 0 (PPI++, arXiv 2311.01453, for a ratio). power: trust in the
-    judge, 0 (labels alone) to 1; None takes the value of least variance, or 0 for two labelled topics. Interval, on the
-    scale of log odds: variance over topics (sentences of a topic may be in both parts), Student's t with as many
-    degrees of freedom as there are labelled topics, less one for the mean and one for a power taken from the same
-    labels; a judge that never erred on the labelled sentences is not taken for perfect (binomial variance of its errors
-    with one right and one wrong added). Raises HarnessError for fewer than two labelled topics and for labels without a
-    checkable sentence.
-    """
-    table = np.array([_SUMS(t) for t in topics], dtype=float).reshape(len(topics), 9)
-    labelled, human_ok, human_all, judge_ok, judge_all, disagree, rest, rest_ok, rest_all = table.T
-    n, m = labelled.sum(), rest.sum()
-    clusters = int((labelled > 0).sum())
-    if clusters < 2:
-        raise HarnessError(f"human labels for {clusters} topics; an interval needs labels of at least two")
-    if not human_all.sum():
-        raise HarnessError("humans found nothing to check in the labelled sentences; label more of them")
-
-    def solve(power: float) -> tuple[float, float]:
-        """(theta, mean checkable)"""
-        ok, checkable = human_ok.sum() / n, human_all.sum() / n
-        if m:
-            ok += power * (rest_ok.sum() / m - judge_ok.sum() / n)
-            checkable += power * (rest_all.sum() / m - judge_all.sum() / n)
-        return ok / checkable, checkable
-
-    def influences(theta: float) -> tuple[np.ndarray, np.ndarray]:
-        """Of each topic, through the labels and, to be multiplied by the power, through the judge."""
-        h, f, g = human_ok - theta * human_all, judge_ok - theta * judge_all, rest_ok - theta * rest_all
-        by_humans = (h - labelled * h.sum() / n) / n
-        of_labelled = (f - labelled * f.sum() / n) / n
-        return by_humans, (g - rest * g.sum() / m) / m - of_labelled if m else np.zeros(len(topics))
-
-    degrees = clusters - 1
-    if power is None:
-        a, b = influences(solve(0.0)[0])
-        power = 0.0
-        if clusters > 2 and (b**2).sum() > 0:
-            power = float(np.clip(-(a * b).sum() / (b**2).sum(), 0.0, 1.0))
-            degrees -= 1
-    theta, checkable = solve(power)
-    a, b = influences(theta)
-    pull = a + power * b
-    variance = (pull**2).sum() * clusters / degrees
-    errors = _smoothed(disagree.sum(), n) * power**2 + _smoothed(human_ok.sum(), human_all.sum()) * (1 - power) ** 2
-    return _on_log_odds(theta, float(max(variance / checkable**2, errors)), degrees, human_all.sum(), level)
 
 
 def _verdict(label: str) -> tuple[int, int]:
@@ -389,7 +200,7 @@ def _by_question(annotations: Sequence[Annotation]) -> list[Counts]:
 def correct(
     annotations: Sequence[Annotation],
     *,
-    card: Card | None = None,
+    card: JudgeCard | None = None,
     labels: tuple[Mapping[tuple[int, int], str], int] | None = None,
     judge_args: Mapping[str, Any] | None = None,
     other_judge: bool = False,
@@ -433,7 +244,7 @@ def correct(
         if card.judge != judges[0] and not other_judge:
             raise HarnessError(
                 f"the card is of judge {card.judge}, the run's is {judges[0]}: its errors are not known; measure it "
-                "with python -m harness.judge_report, or say --other-judge"
+                "with factuality judge-card, or say --other-judge"
             )
         estimate = rogan_gladen(rows, card)
         data["method"] = "Rogan-Gladen"
@@ -445,8 +256,8 @@ def correct(
         elif unlike := _unlike(judges[0], card.judge_args, judge_args):
             if not other_judge and None not in (card.judge_args, judge_args):
                 raise HarnessError(
-                    f"judge {judges[0]}: {unlike}; measure the judge as it ran here with python -m "
-                    "harness.judge_report --judge-args, or say --other-judge"
+                    f"judge {judges[0]}: {unlike}; measure the judge as it ran here with "
+                    "factuality judge-card --judge-args, or say --other-judge"
                 )
             notes.append(unlike)
         if card.unit != "sentence":
@@ -470,8 +281,8 @@ def correct(
     return data
 
 
-def misfit(rows: Sequence[Counts], card: Card) -> str:
-    """What to say where the corrected value had to be cut (`Estimate.clipped`)."""
+def misfit(rows: Sequence[Counts], card: JudgeCard) -> str:
+    """What to say where the corrected value had to be cut (`ShareEstimate.clipped`)."""
     tp, fn, tn, fp, *_ = card.topics.sum(0)
     return (
         f"the judge's share {factuality(rows):.4f} is outside {fp / (tn + fp):.4f} to {tp / (tp + fn):.4f}, all that "
@@ -485,7 +296,8 @@ def _unlike(judge: str, card: Mapping[str, Any] | None, run: Mapping[str, Any] |
     if card is None or run is None:
         which = "card" if card is None else "run"
         return f"the {which} does not say with which options its judge ran, so they may differ between card and run"
-    there, here = label_options(judge, card), label_options(judge, run)
+    spec = JudgeSpec.from_results(judge)
+    there, here = spec.label_options(card), spec.label_options(run)
     if there == here:
         return ""
     return f"the card was measured with options {json.dumps(there)}, the run with {json.dumps(here)}"
@@ -499,28 +311,44 @@ def _shown(e: Mapping[str, float] | None) -> str:
     return f"{e['value']:.4f} " + ("[n/a: one topic]" if math.isnan(e["low"]) else f"[{e['low']:.4f}, {e['high']:.4f}]")
 
 
-@command
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m harness.correction", description=__doc__.split("\n")[0])
-    parser.add_argument("run", help="lm_eval output folder, or a samples file")
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--card", type=Path, help="card.json of the judge")
-    source.add_argument("--labels", type=Path, help="JSONL of human labels of some of the run's sentences")
-    parser.add_argument("--task", help="of the run, where it holds several")
-    parser.add_argument("--other-judge", action="store_true", help="accept a card of another judge or options")
-    parser.add_argument("--out", type=Path, help="write the result as JSON, with its manifest")
-    args = parser.parse_args(argv)
-    if args.out and args.out.is_dir():
-        raise HarnessError(f"--out {args.out}: is a folder; name a file")
-    file = _run_file(args.run, args.task)
+def correct_run(
+    run: str,
+    *,
+    card: Path | None = None,
+    labels: Path | None = None,
+    task: str | None = None,
+    other_judge: Flag = False,
+    out: Path | None = None,
+) -> None:
+    """Factuality of a run, corrected for its judge's errors.
+
+    Parameters
+    ----------
+    run
+        Output folder of lm_eval, or a samples file.
+    card
+        card.json of the judge: its errors, measured on other text.
+    labels
+        JSONL of human labels of some of the run's own sentences, in place of a card.
+    task
+        Of the run, where it holds several.
+    other_judge
+        Accept a card of another judge or of other options.
+    out
+        Write the result as JSON, with its manifest.
+    """
+    if card and labels:
+        raise HarnessError("give --card or --labels, not both")
+    if out and out.is_dir():
+        raise HarnessError(f"--out {out}: is a folder; name a file")
+    file = _run_file(run, task)
     annotations = list(read_annotations(file))
     data = correct(
         annotations,
-        card=read_card(args.card) if args.card else None,
-        labels=read_labels(args.labels, annotations) if args.labels else None,
+        card=read_card(card) if card else None,
+        labels=read_labels(labels, annotations) if labels else None,
         judge_args=run_judge_args(file),
-        other_judge=args.other_judge,
+        other_judge=other_judge,
     )
     given = data["human_labels"]
     print(f"judge         {data['judge']}")
@@ -529,10 +357,6 @@ def main(argv: list[str] | None = None) -> None:
     print(f"human labels  {given['run']} of this run's {data['sentences']} sentences, {given['card']} on the card")
     for note in data["notes"]:
         print(f"- {note}")
-    if args.out:
-        inputs = [p for p in (file, args.card, args.labels) if p]
-        write_manifest(args.out, {**json_safe(data), "manifest": manifest(inputs=inputs)})
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    if out:
+        inputs = [p for p in (file, card, labels) if p]
+        write_manifest(out, {**json_safe(data), "manifest": manifest(inputs=inputs)})

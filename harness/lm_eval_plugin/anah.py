@@ -11,7 +11,7 @@ import datasets
 from factuality_harness.harness import best_of
 from factuality_harness.harness.annotate import Item, annotate
 from factuality_harness.harness.annotation import Annotation, dump_annotations, load_annotations
-from factuality_harness.harness.annotators.spec import judge_spec, open_annotator
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.data import anah
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.lm_eval_plugin.task import JudgedTask, log
@@ -25,10 +25,10 @@ class AnahTask(JudgedTask):
     metrics: dict[str, tuple[Callable[[Sequence[Any]], float], bool]] = METRICS
 
     def open_judge(self) -> str:
-        spec = judge_spec(self.settings.get("judge"), self.settings.get("default_judge"))
-        self._annotator = open_annotator(spec, self.settings.get("judge_args"))
+        spec = JudgeSpec.configured(self.settings.get("judge"), self.settings.get("default_judge"))
+        self._annotator = spec.open(self.settings.get("judge_args"))
         self._annotator.check()
-        return spec
+        return str(spec)
 
     def judge_responses(self, resps: list[list[str]], docs: list[dict[str, Any]]) -> list[str]:
         items = [

@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 
 from factuality_harness.harness.annotation import dump_annotations, load_annotations
-from factuality_harness.harness.annotators.spec import judge_spec
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.data.biographies import load_entities
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.factscore import score
@@ -74,7 +74,7 @@ class FactScoreTask(JudgedTask):
         return doc["topic"]
 
     def open_judge(self) -> str:
-        spec = judge_spec(self.settings.get("judge"), self.settings.get("default_judge"))
+        spec = str(JudgeSpec.configured(self.settings.get("judge"), self.settings.get("default_judge")))
         names = ("retrieval", "k", "demos", "extractor", "strict", "abstain_detector", "missing")
         chosen = {name: self.settings[name] for name in names if name in self.settings}
         if "sentence_style" in self.settings:

@@ -22,11 +22,11 @@ from factuality_harness.harness.annotation import (
     load_annotations,
 )
 from factuality_harness.harness.annotators.base import Claim
-from factuality_harness.harness.annotators.spec import judge_spec
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.judging import agreement
 from factuality_harness.harness.judging.agreement import HUMAN, NGRAMS, Sample, Statistic, Verdict
-from factuality_harness.harness.judging.card import judge_labels, open_judge
+from factuality_harness.harness.judging.card import judge_labels
 from factuality_harness.harness.judging.labels import (
     TYPES,
     HumanLabels,
@@ -98,10 +98,10 @@ class JudgeTask(JudgedTask):
     }
 
     def open_judge(self) -> str:
-        spec = judge_spec(self.settings.get("judge"))
-        self._annotator = open_judge(spec, self.settings.get("judge_args"))
+        spec = JudgeSpec.configured(self.settings.get("judge"))
+        self._annotator = spec.open(self.settings.get("judge_args"), facts=True)
         self._annotator.check()
-        return spec
+        return str(spec)
 
     def judge_responses(self, resps: list[list[str]], docs: list[dict[str, Any]]) -> list[str]:
         """Annotation JSON for each unit; what lm_eval's model said counts for nothing."""
@@ -208,14 +208,12 @@ def anah_labels(
 def row_labels(
     data: str | None = None, language: str | None = None, limit_topics: int | None = None, seed: int = 0, **_: Any
 ) -> dict[str, datasets.Dataset]:
-    """lm_eval `custom_dataset`: JSONL of human labels with ANAH's types (see `harness.human_labels`)."""
+    """lm_eval `custom_dataset`: JSONL of human labels with ANAH's types (see `harness.judging.labels`)."""
     if not data:
         raise HarnessError('which labels? Give --metadata \'{"data": "FILE.jsonl"}\'')
     labels = load_rows(data)
     if not labels.typed:
-        raise HarnessError(
-            f"{data}: labels S, NS, IR have no types; use python -m harness.judge_report --labels {data}"
-        )
+        raise HarnessError(f"{data}: labels S, NS, IR have no types; use factuality judge-card --labels {data}")
     return _as_dataset(labels, language, limit_topics, seed)
 
 

@@ -46,6 +46,3 @@ def _judge(claim: Claim) -> Judgement:
             right = fact["value"] == said["value"]
             return Judgement(Label.OK if right else Label.CONTRADICTORY, (fact[0],))
     return Judgement(Label.UNVERIFIABLE)
-
-
-ANNOTATOR = WorldAnnotator

@@ -10,7 +10,7 @@ import pytest
 
 from factuality_harness.analysis.collect import collect, main, portable
 from factuality_harness.analysis.results import load_results, load_run, score_of_row, score_row
-from factuality_harness.harness.annotators.spec import judge_name, open_annotator
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.data import anah
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.metrics import factuality
@@ -97,7 +97,8 @@ def test_a_metric_is_found_with_the_filter_it_came_through_and_no_other(tmp_path
     ["world", "lexical", "dialogue@openai:http://h1:8000/v1#m", "dialogue@vllm:org/model", "dialogue@hf:org/model"],
 )
 def test_judges_are_named_as_annotations_name_them(spec):
-    assert judge_name(spec) == judge_name(judge_name(spec)) == open_annotator(spec).spec
+    name = JudgeSpec.parse(spec).recorded
+    assert name == JudgeSpec.from_results(name).recorded == JudgeSpec.parse(spec).open().spec
 
 
 def test_a_judge_is_the_same_on_another_host_and_another_with_other_arguments(tmp_path):

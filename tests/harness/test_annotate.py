@@ -13,7 +13,7 @@ from factuality_harness.harness.annotate import Item, annotate
 from factuality_harness.harness.annotation import Judgement, Label
 from factuality_harness.harness.annotators.base import Claim, Progress
 from factuality_harness.harness.annotators.dialogue import DialogueAnnotator
-from factuality_harness.harness.annotators.spec import open_annotator
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.engines import AnswerCache, CachedEngine
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.sentences import split
@@ -112,7 +112,7 @@ def test_the_bar_counts_sentences_and_responses(capsys: pytest.CaptureFixture[st
 def test_labels_of_the_lexical_judge_reach_the_annotation() -> None:
     response = "Alice was born in 1901.\nAlice was born in 1902.\n\nI hope this helps!"
     annotation = next(
-        annotate([Item("Who?", response, rule_judge.EN_DOCUMENT, "en")], open_annotator("lexical"), progress=False)
+        annotate([Item("Who?", response, rule_judge.EN_DOCUMENT, "en")], JudgeSpec("lexical").open(), progress=False)
     )
     assert [j.label for j in annotation.judgements] == ["ok", "contradictory", "nofact"]
     assert [response[s.start : s.end] for s in annotation.sentences] == response.replace("\n\n", "\n").split("\n")

@@ -20,7 +20,7 @@ from benchmarks.vllm_server import ENVIRONMENT, Server
 from factuality_harness.harness.annotation import Label, load_annotations
 from factuality_harness.harness.annotators import dialogue
 from factuality_harness.harness.annotators.base import Claim
-from factuality_harness.harness.annotators.spec import open_annotator
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.data import anah
 from factuality_harness.harness.engines import AnswerCache
 from factuality_harness.harness.errors import EngineError
@@ -80,9 +80,8 @@ def test_lm_eval_with_a_vllm_server_as_judge(server: Server, tmp_path: Path) -> 
 def test_all_three_turns_and_the_evidence(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # Left to itself this judge finds no facts anywhere; take the first turn's choice from it.
     monkeypatch.setitem(dialogue.CHOICES["1_fact"], "en", ("<Facts Present>",))
-    annotator = open_annotator(
-        f"dialogue@{server.target}", {"guided": True, "max_tokens": 48}, AnswerCache(tmp_path / "c.sqlite")
-    )
+    judge = JudgeSpec.parse(f"dialogue@{server.target}")
+    annotator = judge.open({"guided": True, "max_tokens": 48}, AnswerCache(tmp_path / "c.sqlite"))
     judgements = annotator.judge(claims(6))
     assert {j.label for j in judgements} <= {Label.OK, Label.CONTRADICTORY, Label.UNVERIFIABLE}
     assert any(j.evidence for j in judgements)
@@ -92,7 +91,7 @@ def test_killed_server_loses_no_finished_answer(server: Server, tmp_path: Path) 
     sentences = claims(40)
     cache = AnswerCache(tmp_path / "cache.sqlite")
     options = {"guided": True, "concurrency": 4, "retries": 1, "timeout": 300}
-    first = open_annotator(f"dialogue@{server.target}", options, cache)
+    first = JudgeSpec.parse(f"dialogue@{server.target}").open(options, cache)
 
     def kill_soon() -> None:
         while len(cache) < 8:
@@ -108,10 +107,10 @@ def test_killed_server_loses_no_finished_answer(server: Server, tmp_path: Path) 
     assert 8 <= finished < 40
 
     with pytest.raises(EngineError, match="cannot be reached"):
-        open_annotator(f"dialogue@{server.target}", options, cache).check()
+        JudgeSpec.parse(f"dialogue@{server.target}").open(options, cache).check()
 
     server.start()
-    second = open_annotator(f"dialogue@{server.target}", options, cache)
+    second = JudgeSpec.parse(f"dialogue@{server.target}").open(options, cache)
     judgements = second.judge(sentences)
     assert len(judgements) == 40
     assert Label.UNPARSED not in {j.label for j in judgements}

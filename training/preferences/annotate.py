@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from factuality_harness.harness.annotate import Item, annotate
-from factuality_harness.harness.annotators.spec import open_annotator
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import read_jsonl
 from factuality_harness.harness.io.samples import samples_files
@@ -73,14 +72,14 @@ def annotate_samples(
     window: the samples are read twice, first to find a bad row before any work is spent. Returns how many rows are new.
     Raises HarnessError as `read_samples` does, for no samples at all, and for a file made of other samples or settings.
     """
-    annotator = open_annotator(spec, judge_args)
+    judge = JudgeSpec.parse(spec)
+    annotator = judge.open(judge_args)
     annotator.check()
     total = sum(1 for _ in read_samples(samples))
     if not total:
         raise HarnessError(f"{samples}: holds no sample")
     # Options of the engine (concurrency, memory, …) decide no label and may change between runs.
-    own = set(inspect.signature(type(annotator)).parameters) - {"window"}
-    options = {key: value for key, value in (judge_args or {}).items() if key in own}
+    options = judge.label_options(judge_args or {})
     done = resume(out, {"judge": annotator.spec, "judge_args": options, "style": style})
     if done:
         _belong(out, done, samples, total)

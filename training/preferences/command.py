@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from factuality_harness.harness.annotators.spec import judge_spec
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.engines import Sampling
 from factuality_harness.harness.errors import HarnessError, command
 from factuality_harness.harness.io.manifest import manifest, write_manifest
@@ -43,7 +43,8 @@ def _run_sample(args: argparse.Namespace) -> None:
 
 
 def _run_annotate(args: argparse.Namespace) -> None:
-    new = annotate_samples(args.samples, judge_spec(args.judge), args.out, judge_args=args.judge_args, style=args.style)
+    judge = str(JudgeSpec.configured(args.judge))
+    new = annotate_samples(args.samples, judge, args.out, judge_args=args.judge_args, style=args.style)
     print(json.dumps({"annotated": new, "out": str(args.out)}))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.errors import HarnessError, command
 from factuality_harness.harness.io.jsonl import open_text
 from factuality_harness.harness.io.manifest import manifest, write_manifest
@@ -114,7 +115,7 @@ def estimate(experiments: Sequence[Experiment], plan: Plan, store: Store, worker
 
 def _judge_calls(stage: Stage, plan: Plan, given: Mapping[str, float]) -> int:
     """At most, for a judge that is a model; sentences a response and test questions as the experiment estimates."""
-    if "@" not in stage.settings.get("judge", ""):
+    if not JudgeSpec.from_results(stage.settings.get("judge", "")).engine:
         return 0
     if stage.kind == "annotate":
         sample = plan.stages[stage.needs["sample"]]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import json
 import re
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -23,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from factuality_harness.harness.annotators.spec import JUDGES, annotator_names
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.embeddings.models import CHOICES
 from factuality_harness.harness.engines import ENGINES
 from factuality_harness.harness.errors import HarnessError
@@ -43,17 +41,10 @@ def _share(value: int | float | str) -> int | float | str:
 
 
 def _judge(spec: str) -> str:
-    name, at, engine = spec.partition("@")
-    if name not in (*annotator_names(), "factscore"):
-        raise ValueError(f"one of {', '.join(annotator_names())} and factscore")
-    judge = None if name == "factscore" else importlib.import_module(JUDGES[name]).ANNOTATOR
-    engine_name, _, target = engine.partition(":")
-    if judge is not None and "engine" not in inspect.signature(judge).parameters:
-        if at:
-            raise ValueError(f"{name} (it needs no engine)")
-    elif engine_name not in ENGINES or not target:
-        raise ValueError(f"{name}@ENGINE:TARGET, ENGINE one of {', '.join(ENGINES)}")
-    return spec
+    try:
+        return str(JudgeSpec.parse(spec))
+    except HarnessError as error:
+        raise ValueError(str(error)) from error
 
 
 def _embedding(spec: str) -> str:

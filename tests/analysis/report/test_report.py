@@ -25,9 +25,9 @@ from factuality_harness.analysis.report.page import MOST_RUNS, Chosen, build
 from factuality_harness.analysis.results import CellResult, ExperimentResult, Results, TaskScore, load_results, load_run
 from factuality_harness.harness.annotation import Judgement, Label
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.judging.card import main as judge_report
-from factuality_harness.harness.judging.correction import Card, rogan_gladen
+from factuality_harness.harness.judging.estimators import JudgeCard, rogan_gladen
 from factuality_harness.harness.metrics import Counts, summarise
+from tests.helpers.cli import command
 
 TASK = "world_factuality_near"
 
@@ -130,11 +130,13 @@ def test_best_is_best_among_rows_of_as_many_questions() -> None:
 # What a score is worth: its judge's errors
 
 
-def card(judge: str = "lexical", rows: Sequence[tuple[int, ...]] = ((40, 10, 45, 5, 0, 0),) * 12, **more: Any) -> Card:
-    return Card(judge, "labels.jsonl", more.pop("unit", "sentence"), np.array(rows), **more)
+def card(
+    judge: str = "lexical", rows: Sequence[tuple[int, ...]] = ((40, 10, 45, 5, 0, 0),) * 12, **more: Any
+) -> JudgeCard:
+    return JudgeCard(judge, "labels.jsonl", more.pop("unit", "sentence"), np.array(rows), **more)
 
 
-def corrected(cards: list[Card], *scores: TaskScore) -> Board:
+def corrected(cards: list[JudgeCard], *scores: TaskScore) -> Board:
     cells = tuple(CellResult("e", {"model": f"m{i}"}, 0, {}, {TASK: s}) for i, s in enumerate(scores))
     (table,) = boards(ExperimentResult("e", "E", {}, cells), {}, {judge_of(c): c for c in cards})
     return table
@@ -318,7 +320,7 @@ def test_two_judges_are_marked(tmp_path: Path) -> None:
 
 
 def card_file(folder: Path, judge: str) -> Path:
-    """The card of a judge, measured by `harness.judge_report` on labelled rows."""
+    """The card of a judge, measured by `factuality judge-card` on labelled rows."""
     labels = folder / "labels.jsonl"
     document = "The mill was built in 1507. The bridge is old."
     rows = [
@@ -327,7 +329,7 @@ def card_file(folder: Path, judge: str) -> Path:
         for text, label in (("The mill was built in 1507.", "ok"), (f"It sank in {1600 + i}.", "unverifiable"))
     ]
     labels.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    assert judge_report(["--judge", judge, "--labels", str(labels), "--out", str(folder / "card")]) == 0
+    assert command("judge-card")(["--judge", judge, "--labels", str(labels), "--out", str(folder / "card")]) == 0
     return folder / "card" / "card.json"
 
 

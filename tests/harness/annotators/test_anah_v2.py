@@ -10,7 +10,7 @@ import pytest
 from factuality_harness.harness.annotation import Judgement, Label
 from factuality_harness.harness.annotators.anah_v2 import AnahV2Annotator
 from factuality_harness.harness.annotators.base import Claim
-from factuality_harness.harness.annotators.spec import open_annotator
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.engines import AnswerCache, CachedEngine, Conversation, Reply, Sampling
 from factuality_harness.harness.engines.base import Batch
 from factuality_harness.harness.errors import HarnessError
@@ -105,9 +105,9 @@ def test_labels(tmp_path: Path, answers: dict[str, str], label: Label, requests:
 def test_the_prompt_file_comes_from_the_judges_options(tmp_path: Path) -> None:
     spec = "anah_v2@openai:http://127.0.0.1:9/v1#m"
     file = upstream_shape.write(tmp_path)
-    judge = open_annotator(spec, {"prompt_file": str(file), "any_checksum": True, "concurrency": 2})
+    judge = JudgeSpec.parse(spec).open({"prompt_file": str(file), "any_checksum": True, "concurrency": 2})
     assert judge.spec == "anah_v2@openai#m"
     with pytest.raises(HarnessError, match="not the pinned"):
-        open_annotator(spec, {"prompt_file": str(file)})
+        JudgeSpec.parse(spec).open({"prompt_file": str(file)})
     with pytest.raises(HarnessError, match="no such file"):
-        open_annotator(spec, {"prompt_file": str(tmp_path / "none.py")})
+        JudgeSpec.parse(spec).open({"prompt_file": str(tmp_path / "none.py")})

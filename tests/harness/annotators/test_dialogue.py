@@ -20,7 +20,7 @@ from factuality_harness.harness.annotators.dialogue import (
     parse_reference,
     parse_type,
 )
-from factuality_harness.harness.annotators.spec import open_annotator
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.engines import AnswerCache, CachedEngine
 from factuality_harness.harness.errors import EngineError, HarnessError
 from tests.helpers.judge_server import JudgeServer
@@ -272,24 +272,24 @@ def test_the_server_dies_half_way_and_is_not_asked_twice_what_it_answered(server
     ]
     server.stop_after = 30
     with pytest.raises(EngineError, match=r"cannot be reached.*run the same command again"):
-        open_annotator(spec, options).judge(claims)
+        JudgeSpec.parse(spec).open(options).judge(claims)
     before = set(server.answered)
     assert len(before) == 30
     server.stop_after = None
     server.answered.clear()
     server.start()
-    judgements = open_annotator(spec, options).judge(claims)
+    judgements = JudgeSpec.parse(spec).open(options).judge(claims)
     assert [j.label for j in judgements[2::3]] == [Label.NOFACT] * 8
     assert not any(j.label == Label.UNPARSED for j in judgements)
     assert before.isdisjoint(server.answered)
     assert len(server.answered) == len(set(server.answered)) == 3 * 16 + 8 - 30
     server.requests.clear()
-    assert open_annotator(spec, options).judge(claims) == judgements
+    assert JudgeSpec.parse(spec).open(options).judge(claims) == judgements
     assert server.requests == []
 
 
 def test_a_request_the_server_refuses_fails_alone(server: JudgeServer) -> None:
-    judge = open_annotator(f"dialogue@openai:{server.url}#rules")
+    judge = JudgeSpec.parse(f"dialogue@openai:{server.url}#rules").open()
     judge.check()
     found = judge.judge([en("Alice was born in 1901."), en("REFUSE 1."), en("Alice was born in 1902.")])
     assert [j.label for j in found] == [Label.OK, Label.UNPARSED, Label.CONTRADICTORY]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from factuality_harness.harness.annotation import Label
 from factuality_harness.harness.annotators.base import Claim
 from factuality_harness.harness.annotators.lexical import anchors, judge_claim
-from factuality_harness.harness.annotators.spec import open_annotator
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.data.anah import Question, load_mini
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.sentences import split
@@ -115,12 +115,12 @@ def test_no_sentence_with_a_changed_year_is_supported() -> None:
 
 def test_an_empty_document_is_refused() -> None:
     with pytest.raises(HarnessError, match=r"'Who[?]' has no reference document"):
-        open_annotator("lexical").judge([Claim("Who?", "She was born in 1901.", " ", "en")])
+        JudgeSpec("lexical").open().judge([Claim("Who?", "She was born in 1901.", " ", "en")])
 
 
 def test_progress_is_told() -> None:
     ticks: list[int] = []
-    judge = open_annotator("lexical")
+    judge = JudgeSpec("lexical").open()
     judge.check()
     judge.judge([Claim("Q?", "Yes.", DOCUMENT, "en")] * 3, ticks.append)
     assert sum(ticks) == 3
@@ -129,5 +129,5 @@ def test_progress_is_told() -> None:
 def test_it_is_cheap() -> None:
     claims = [Claim("Q?", f"The Eiffel Tower has {i} steps.", DOCUMENT, "en") for i in range(2000)]
     start = time.process_time()
-    open_annotator("lexical").judge(claims)
+    JudgeSpec("lexical").open().judge(claims)
     assert time.process_time() - start < 2  # some 10 000 a second; ten times slower would show

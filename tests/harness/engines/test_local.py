@@ -13,7 +13,7 @@ import pytest
 
 from factuality_harness.harness.annotation import Label
 from factuality_harness.harness.annotators.base import Claim
-from factuality_harness.harness.annotators.spec import open_annotator
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.engines import AnswerCache, Sampling, open_engine
 from factuality_harness.harness.engines.local import TransformersEngine, VLLMEngine, model_identity
 from factuality_harness.harness.errors import EngineError
@@ -154,13 +154,13 @@ def test_vllm_where_it_is_not_installed_says_what_to_do(monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "path", [p for p in sys.path if not Path(p, "vllm").is_dir()])
     monkeypatch.delitem(sys.modules, "vllm", raising=False)
     with pytest.raises(EngineError, match=r"needs vLLM.*factuality-harness\[vllm\].*openai:URL.*hf:MODEL"):
-        open_annotator("dialogue@vllm:owner/model").check()
+        JudgeSpec.parse("dialogue@vllm:owner/model").open().check()
 
 
 @pytest.mark.slow
 def test_a_real_model_judges_two_sentences(smollm2: Path) -> None:
     document = "Marie Curie was born in Warsaw in 1867. She won two Nobel Prizes."
-    judge = open_annotator(f"dialogue@hf:{smollm2}", {"guided": True, "max_tokens": 32, "batch_size": 4})
+    judge = JudgeSpec.parse(f"dialogue@hf:{smollm2}").open({"guided": True, "max_tokens": 32, "batch_size": 4})
     judge.check()
     claims = [
         Claim("Who was Marie Curie?", "Marie Curie was born in Warsaw in 1867.", document, "en"),
@@ -170,6 +170,6 @@ def test_a_real_model_judges_two_sentences(smollm2: Path) -> None:
     assert len(found) == 2
     assert all(j.label != Label.UNPARSED for j in found), found
     assert judge.spec.startswith("dialogue@hf#smollm2-135m@")
-    again = open_annotator(f"dialogue@hf:{smollm2}", {"guided": True, "max_tokens": 32, "batch_size": 4})
+    again = JudgeSpec.parse(f"dialogue@hf:{smollm2}").open({"guided": True, "max_tokens": 32, "batch_size": 4})
     assert again.judge(claims) == found
     assert again.engine.asked == 0  # type: ignore[attr-defined]

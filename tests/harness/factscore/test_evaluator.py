@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from factuality_harness.harness.annotation import Annotation, Label
-from factuality_harness.harness.annotators.spec import open_annotator
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.engines import AnswerCache, CachedEngine
 from factuality_harness.harness.errors import EngineError, HarnessError
 from factuality_harness.harness.factscore import (
@@ -154,7 +154,7 @@ def test_missing_pages(tmp_path: Path) -> None:
 
 
 def test_lexical_needs_no_model() -> None:
-    lexical = FactScorer(AnnotatorVerifier(open_annotator("lexical")), open_knowledge(PAGES), progress=False)
+    lexical = FactScorer(AnnotatorVerifier(JudgeSpec("lexical").open()), open_knowledge(PAGES), progress=False)
     lexical.check()
     text = "Ada was born in London in 1815. Ada sailed to Peru in 1790. I hope this helps."
     (result,) = lexical.score([Item("Ada", "Tell me a bio of Ada.", text)])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from factuality_harness.harness.annotators.spec import open_annotator
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.engines import AnswerCache, CachedEngine
 from factuality_harness.harness.factscore.knowledge import Passage
 from factuality_harness.harness.factscore.verify import AnnotatorVerifier, ModelVerifier, Query, parse_verdict
@@ -105,7 +105,7 @@ def test_model_verifier(engine: CachedEngine) -> None:
 
 
 def test_annotator_verifier() -> None:
-    verifier = AnnotatorVerifier(open_annotator("lexical"))
+    verifier = AnnotatorVerifier(JudgeSpec("lexical").open())
     verifier.check()
     verdicts = verifier.verify(
         [query("Ada was born in London in 1815."), query("She sailed to Peru in 1790."), query("Ok.")]

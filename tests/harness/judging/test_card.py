@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from factuality_harness.harness.annotators.spec import open_annotator
-from factuality_harness.harness.judging.card import card, judge_labels, label_options, main
+from factuality_harness.harness.annotators.spec import JudgeSpec
+from factuality_harness.harness.judging.card import judge_labels, make_card
 from factuality_harness.harness.judging.correction import read_card
 from factuality_harness.harness.judging.labels import load_biographies
+from tests.helpers.cli import command
 from tests.helpers.judge_server import JudgeServer
 from tests.helpers.paths import ROOT
 
+main = command("judge-card")
 DOCUMENTS = {"en": "Alice was born in 1901. Alice moved to Rome in 1920.", "zh": "张三生于1901年。张三1920年到罗马。"}
 # (sentence, human label); the tests' judge calls a sentence right whose numbers the passages hold.
 SENTENCES = {
@@ -168,14 +170,16 @@ def test_bad_command_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     path = str(labels_file(tmp_path))
     for options, message in (
         (["--labels", path, "--judge", "lexcial"], "'lexcial' is not known"),
-        (["--labels", path, "--judge", "factscore"], "'factscore' is not known"),
+        (["--labels", path, "--judge", "factscore"], "'factscore' needs a model"),
         (["--labels", path, "--judge", "lexical", "--knowledge", "x"], "--knowledge goes with --biographies"),
         (["--labels", path, "--judge", "lexical", "--limit-topics", "0"], "at least one"),
         (["--labels", path, "--judge", "lexical", "--language", "fr"], "'fr' is not supported"),
-        (["--labels", path, "--judge", "lexical", "--judge-args", "[1]"], "'[1]': not a JSON object of options"),
-        (["--labels", path, "--judge", "lexical", "--judge-args", "{"], "'{': not JSON"),
+        (["--labels", path, "--judge", "lexical", "--judge-args", "[1]"], "'[1]' is no JSON object of options"),
+        (["--labels", path, "--judge", "lexical", "--judge-args", "{"], "'{' is not JSON"),
         (["--labels", path, "--judge", "lexical", "--examples", "-1"], "0 or more"),
         (["--labels", path], "no judge is configured"),
+        (["--judge", "lexical"], "as one of --anah, --biographies, --labels"),
+        (["--labels", path, "--anah", path, "--judge", "lexical"], "as one of --anah, --biographies, --labels"),
     ):
         assert main([*options, "--out", str(tmp_path / "card")]) == 2
         assert message in capsys.readouterr().err
@@ -214,14 +218,14 @@ def test_one_topic_has_no_interval_and_no_examples_no_heading(tmp_path: Path) ->
     ],
 )
 def test_options_that_can_change_a_label(spec: str, options: dict[str, Any], kept: dict[str, Any]) -> None:
-    assert label_options(spec, options) == kept
+    assert JudgeSpec.from_results(spec).label_options(options) == kept
 
 
 def test_the_committed_cards_are_what_the_data_give(shared_data: Path) -> None:
     folder = shared_data / "factscore_labeled"
     for unit in ("fact", "sentence"):
         labels = load_biographies(folder, unit)
-        made = card(labels, judge_labels(labels, open_annotator("lexical"), progress=False), "lexical")
+        made = make_card(labels, judge_labels(labels, JudgeSpec("lexical").open(), progress=False), "lexical")
         path = ROOT / "results" / "judges" / "lexical_biographies" / unit / "card.json"
         stored = json.loads(path.read_text(encoding="utf-8"))
         assert stored["confusion"] == made["confusion"]

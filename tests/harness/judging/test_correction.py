@@ -16,19 +16,17 @@ from scipy.special import expit, logit
 from factuality_harness.harness.annotation import Annotation, Judgement, Label, Sentence, dump_annotations
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.judging.correction import (
-    Card,
-    TopicSums,
     correct,
-    main,
-    prediction_powered,
     read_card,
     read_labels,
-    rogan_gladen,
     run_judge_args,
     topic_sums,
 )
+from factuality_harness.harness.judging.estimators import JudgeCard, TopicSums, prediction_powered, rogan_gladen
 from factuality_harness.harness.metrics import Counts, cluster_bootstrap, factuality
+from tests.helpers.cli import command
 
+main = command("correct")
 RUNS = 1_000
 TRUTH, SENSITIVITY, SPECIFICITY = 0.55, 0.9, 0.75
 SILENT = 0.03, 0.12  # share of supported and of unsupported sentences on which the judge gives no verdict
@@ -63,12 +61,12 @@ def counts_of(rows: np.ndarray, topics: int) -> list[Counts]:
     return [Counts(f"t{g}", 1, ok=ok[g], contradictory=wrong[g], unparsed=none[g]) for g in range(topics)]
 
 
-def card_of(rows: np.ndarray, topics: int) -> Card:
+def card_of(rows: np.ndarray, topics: int) -> JudgeCard:
     topic, human, judge, verdict = rows.T
     cells = [(human, judge, verdict), (human, 1 - judge, verdict), (1 - human, 1 - judge, verdict)]
     cells += [(1 - human, judge, verdict), (human, 1, 1 - verdict), (1 - human, 1, 1 - verdict)]
     table = np.array(per_topic(topics, topic, *(a & b & c for a, b, c in cells))).T
-    return Card("rule", "simulated", "sentence", table)
+    return JudgeCard("rule", "simulated", "sentence", table)
 
 
 def sums_of(rows: np.ndarray, topics: int, labelled: np.ndarray) -> list[TopicSums]:
@@ -184,20 +182,20 @@ def test_rogan_gladen_is_the_published_formula() -> None:
     # p = 0.6, sensitivity 0.9, specificity 0.8: (0.6 + 0.8 - 1) / (0.9 + 0.8 - 1)
     topics = np.array([[9, 1, 8, 2, 0, 0], [18, 2, 16, 4, 0, 0], [45, 5, 40, 10, 0, 0]])
     rows = [Counts(f"t{i}", 1, 6, 4) for i in range(20)]
-    found = rogan_gladen(rows, Card("j", "d", "sentence", topics))
+    found = rogan_gladen(rows, JudgeCard("j", "d", "sentence", topics))
     assert found.value == pytest.approx(0.4 / 0.7)
     assert found.low < found.value < found.high
     # Half of the supported units without a verdict on the card: there were twice as many.
     topics[:, 4] = topics[:, 0] + topics[:, 1]
     odds = 2 * (4 / 7) / (3 / 7)
-    assert rogan_gladen(rows, Card("j", "d", "sentence", topics)).value == pytest.approx(odds / (1 + odds))
+    assert rogan_gladen(rows, JudgeCard("j", "d", "sentence", topics)).value == pytest.approx(odds / (1 + odds))
 
 
 def test_a_perfect_judge_changes_nothing_but_the_certainty() -> None:
     rows = [Counts(f"t{i}", 1, 5 + i % 3, 4) for i in range(30)]
     widths = []
     for n in (20, 2_000):
-        card = Card("j", "d", "sentence", np.array([[n // 10, 0, n // 10, 0, 0, 0]] * 10))
+        card = JudgeCard("j", "d", "sentence", np.array([[n // 10, 0, n // 10, 0, 0, 0]] * 10))
         found = rogan_gladen(rows, card)
         assert found.value == pytest.approx(factuality(rows))
         widths.append(found.high - found.low)
@@ -205,7 +203,7 @@ def test_a_perfect_judge_changes_nothing_but_the_certainty() -> None:
 
 
 def test_more_than_the_card_allows_is_cut() -> None:
-    card = Card("j", "d", "sentence", np.array([[80, 20, 90, 10, 0, 0]] * 5))
+    card = JudgeCard("j", "d", "sentence", np.array([[80, 20, 90, 10, 0, 0]] * 5))
     found = rogan_gladen([Counts(f"t{i}", 1, 19, 1) for i in range(9)], card)
     assert (found.value, found.clipped) == (1.0, True)
     assert found.low < 1.0
@@ -218,7 +216,7 @@ def test_a_card_that_does_not_fit_is_said(run: Path, tmp_path: Path, capsys: pyt
 
 
 def test_a_coin_corrects_nothing() -> None:
-    card = Card("j", "d", "sentence", np.array([[50, 50, 50, 50, 0, 0]] * 5))
+    card = JudgeCard("j", "d", "sentence", np.array([[50, 50, 50, 50, 0, 0]] * 5))
     with pytest.raises(HarnessError, match=r"sensitivity 0\.500 \+ specificity 0\.500 <= 1"):
         rogan_gladen([Counts("t", 1, 1, 1)], card)
 

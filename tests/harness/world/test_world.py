@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from factuality_harness.harness.annotation import Label
 from factuality_harness.harness.annotators.base import Claim
-from factuality_harness.harness.annotators.spec import open_annotator
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.data import anah
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.lm_eval_plugin.discovery import tasks_folder
@@ -106,7 +106,7 @@ def test_text_from_elsewhere_survives_the_tokenizer():
 
 def judge(document, *sentences):
     claims = [Claim("?", s, document, "en") for s in sentences]
-    return [j.label for j in open_annotator("world").judge(claims)]
+    return [j.label for j in JudgeSpec("world").open().judge(claims)]
 
 
 def test_the_judge_knows_which_source_is_true(world):

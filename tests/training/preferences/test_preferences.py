@@ -35,9 +35,9 @@ from factuality_harness.training.preferences import (
     read_samples,
     sample,
 )
-from factuality_harness.training.preferences import annotate as labelling
 from factuality_harness.training.preferences.append_log import resume, settings_file
 from factuality_harness.training.preferences.pairing import share
+from tests.helpers.judge_server import JudgeServer
 from tests.helpers.paths import ROOT
 
 DOCUMENT = "Alice was born in Paris in 1901. She painted large murals of the northern harbour."
@@ -295,21 +295,15 @@ def test_more_samples_are_added_and_other_ones_refused(tmp_path):
         annotate_samples(samples, "lexical", out, style="spacy", progress=False)
 
 
-def test_engine_options_may_change_between_runs_and_the_judges_own_may_not(tmp_path, monkeypatch):
-    class Judge:
-        spec, window = "odd", 10
-
-        def __init__(self, prompts: str = "", window: int = 10) -> None: ...
-        def check(self) -> None: ...
-        def judge(self, claims, progress=None):
-            return [Judgement(Label.OK) for _ in claims]
-
-    monkeypatch.setattr(labelling, "open_annotator", lambda spec, options: Judge())
+def test_options_that_change_no_label_may_change_between_runs(tmp_path):
     samples, out = sampled(tmp_path / "s.jsonl"), tmp_path / "a.jsonl"
-    annotate_samples(samples, "odd", out, judge_args={"concurrency": 8, "window": 5}, progress=False)
-    annotate_samples(samples, "odd", out, judge_args={"concurrency": 2}, progress=False)
-    with pytest.raises(HarnessError, match=r"other settings \(judge_args\)"):
-        annotate_samples(samples, "odd", out, judge_args={"prompts": "mine"}, progress=False)
+    with JudgeServer() as server:
+        spec = f"dialogue@openai:{server.url}#rules"
+        annotate_samples(samples, spec, out, judge_args={"concurrency": 8, "window": 5}, progress=False)
+        annotate_samples(samples, spec, out, judge_args={"concurrency": 2, "guided": False}, progress=False)
+        for options in ({"guided": True}, {"extra_body": {"top_k": 1}}):  # extra_body goes into every request
+            with pytest.raises(HarnessError, match=r"other settings \(judge_args\)"):
+                annotate_samples(samples, spec, out, judge_args=options, progress=False)
 
 
 def test_lm_eval_samples_are_samples_too(tmp_path):
@@ -666,10 +660,11 @@ import sys
 from pathlib import Path
 sys.path[:0] = [{root!r}, {here!r}]
 import test_preferences as t
-from harness.annotators import lexical
-from training.preferences import labelling, sampling
+from factuality_harness.harness.annotators import lexical
+from factuality_harness.harness.annotators.spec import JUDGES, RegisteredJudge
+from factuality_harness.training.preferences import sampling
 
-class Slow(lexical.ANNOTATOR):
+class Slow(lexical.LexicalAnnotator):
     window = 1
     def judge(self, claims, progress=None):
         t.time.sleep(0.02)
@@ -677,7 +672,7 @@ class Slow(lexical.ANNOTATOR):
 
 t.ENGINES["fake"] = t.Fake
 sampling.WINDOW = 1
-labelling.open_annotator = lambda spec, options: Slow()
+JUDGES["lexical"] = RegisteredJudge("__main__:Slow", False)
 step, folder = sys.argv[1], Path(sys.argv[2])
 if step == "sample":
     args = dict(n=2, sampling=t.DRAW, engine_args={{"delay": 0.01}}, progress=False)

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from factuality_harness.harness.factscore import ScoredResponse
-from factuality_harness.harness.factscore.__main__ import load_responses, main
+from factuality_harness.harness.factscore.command import load_responses
+from tests.helpers.cli import command
+
+main = command("score-facts")
 
 
 @pytest.fixture
@@ -75,8 +78,8 @@ def test_nothing_scored_is_null(files: dict[str, str], capsys: pytest.CaptureFix
         (["--knowledge", "K", "--judge", "factscore"], "needs a model"),
         (["--knowledge", "/none.db", "--judge", "lexical"], "/none.db: no such file"),
         (["--knowledge", "K", "--judge", "lexical", "--retrieval", "x"], "use bm25 or dense:MODEL"),
-        (["--knowledge", "K", "--judge", "lexical", "--judge-options", "{"], "not valid JSON"),
-        (["--knowledge", "K", "--judge", "lexical", "--judge-options", "[]"], "expected an object"),
+        (["--knowledge", "K", "--judge", "lexical", "--judge-args", "{"], "'{' is not JSON"),
+        (["--knowledge", "K", "--judge", "lexical", "--judge-args", "[]"], "'[]' is no JSON object of options"),
         (["--knowledge", "K", "--judge", "lexical", "--demos", "/none.json"], "/none.json: no such file"),
         (
             ["--knowledge", "K", "--judge", "lexical", "--language", "zh", "--passages", "0"],

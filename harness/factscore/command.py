@@ -1,0 +1,170 @@
+"""FActScore of a file of responses, as JSON on standard output.
+
+factuality score-facts --responses FILE --judge SPEC --knowledge PATH [--out FILE]
+factuality score-facts --human-labels FILE
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from factuality_harness.harness.annotators.spec import JudgeSpec
+from factuality_harness.harness.commands import Flag, Judge, JudgeArgs
+from factuality_harness.harness.data.biographies import entity_of, load_labelled, question_about
+from factuality_harness.harness.engines import AnswerCache
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.factscore.abstain import Detector
+from factuality_harness.harness.factscore.evaluator import STYLE, Item, Missing, open_scorer
+from factuality_harness.harness.factscore.knowledge import open_knowledge
+from factuality_harness.harness.factscore.plan import plan
+from factuality_harness.harness.factscore.retrieval import PASSAGES
+from factuality_harness.harness.factscore.score import GAMMA, counts_of_labels, summarise
+from factuality_harness.harness.io.jsonl import read_jsonl, write_jsonl
+from factuality_harness.harness.sentences import LANGUAGES, Language, Style
+
+
+def load_responses(path: str | Path, language: str = "en") -> list[Item]:
+    """Responses from JSONL: FActScore rows (`topic`, `output`) or rows `question` and/or `topic`, `response`.
+
+    Without a topic it is the entity of "Tell me a bio of <entity>.", and for other questions the question
+    itself. A row's `language` goes before the argument. Raises HarnessError naming file and row.
+    """
+    items = [_item(row, f"{path}, row {number}", language) for number, row in read_jsonl(path)]
+    if not items:
+        raise HarnessError(f"{path}: no responses in it")
+    return items
+
+
+def _item(row: Mapping[str, Any], where: str, language: str) -> Item:
+    def text(*keys: str) -> str | None:
+        for key in keys:
+            if row.get(key) is not None:
+                if not isinstance(row[key], str):
+                    raise HarnessError(f"{where}: `{key}` must be text, not {type(row[key]).__name__}")
+                return row[key]
+        return None
+
+    topic, question = text("topic"), text("question", "input")
+    response = text("response", "output")
+    if response is None:
+        raise HarnessError(f"{where}: no `response` or `output`; the row has {', '.join(row)}")
+    if not topic and not question:
+        raise HarnessError(f"{where}: neither `topic` nor `question`; facts are checked against the topic's page")
+    topic = topic or entity_of(question or "") or question or ""
+    spoken = text("language") or language
+    if spoken not in LANGUAGES:
+        raise HarnessError(f"{where}: language {spoken!r} is not supported; use one of: {', '.join(LANGUAGES)}")
+    return Item(topic, question or question_about(topic), response, spoken)
+
+
+def _show(values: Mapping[str, Any]) -> None:
+    """Valid JSON has no NaN: a number that does not exist is null."""
+    clean = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
+    print(json.dumps(clean, ensure_ascii=False, indent=2))
+
+
+def score_facts(
+    *,
+    responses: Path | None = None,
+    human_labels: Path | None = None,
+    judge: Judge = None,
+    judge_args: JudgeArgs | None = None,
+    extractor: str | None = None,
+    knowledge: str | None = None,
+    passage_tokenizer: str | None = None,
+    retrieval: str = "bm25",
+    passages: int = PASSAGES,
+    missing: Missing = "error",
+    gamma: float = GAMMA,
+    abstain_detector: Detector = "generic",
+    demos: Path | None = None,
+    sentence_style: Style = STYLE,
+    strict: Flag = False,
+    language: Language = "en",
+    cache: Path | None = None,
+    out: Path | None = None,
+    dry_run: Flag = False,
+    tokenizer: str | None = None,
+) -> None:
+    """Judge answers fact by fact (FActScore); the scores are printed as JSON.
+
+    Parameters
+    ----------
+    responses
+        JSONL of {topic, output} or {question, response}.
+    human_labels
+        FActScore's labelled file to score in place of responses; needs no judge.
+    judge
+        factscore@openai:URL#MODEL, factscore@hf:MODEL, factscore@vllm:MODEL, or a judge of sentences such as lexical;
+        default $HARNESS_JUDGE.
+    extractor
+        Another engine that extracts facts, say hf:MODEL.
+    knowledge
+        SQLite database, JSONL of {title, text}, or hf:REPO[@SPLIT].
+    passage_tokenizer
+        Cut JSONL pages by the tokens of this model, not by words.
+    retrieval
+        bm25 or dense:MODEL.
+    passages
+        Passages for each fact.
+    missing
+        What to do about topics without a page.
+    gamma
+        Facts below which an answer is penalised; 0: never.
+    abstain_detector
+        How an answer that declines is recognised.
+    demos
+        Demonstrations: FActScore's JSON, or JSONL of {sentence, facts}.
+    sentence_style
+        Rules to split by.
+    strict
+        No verdict where the judge's answer has neither true nor false.
+    language
+        Of rows that name none.
+    cache
+        Answer cache; default: under $HARNESS_CACHE.
+    out
+        Write every fact with its verdict, as JSONL.
+    dry_run
+        Count calls and tokens, ask nothing.
+    tokenizer
+        Count the tokens of the dry run with that of this model.
+    """
+    if (responses is None) == (human_labels is None):
+        raise HarnessError("give --responses or --human-labels, one of them")
+    if human_labels is not None:
+        labelled = load_labelled(human_labels)
+        metrics = summarise([counts_of_labels(row) for row in labelled.rows], gamma)
+        left_out = {"sentences_without_labels": labelled.without_facts, "bad_labels": labelled.bad_facts}
+        _show({**metrics, **left_out, "judge": f"human labels of {human_labels.name}"})
+        return
+    if knowledge is None:
+        raise HarnessError("--knowledge is needed: a SQLite database, a JSONL file {title, text} or hf:REPO[@split]")
+    assert responses is not None
+    items = load_responses(responses, language)
+    scorer = open_scorer(
+        str(JudgeSpec.configured(judge)),
+        open_knowledge(knowledge, tokenizer=passage_tokenizer),
+        retrieval=retrieval,
+        k=passages,
+        demos=demos,
+        extractor=extractor,
+        strict=strict,
+        cache=AnswerCache(cache) if cache is not None else None,
+        options=judge_args,
+        abstain_detector=abstain_detector,
+        style=sentence_style,
+        missing=missing,
+    )
+    if dry_run:
+        _show(plan(scorer, items, tokenizer=tokenizer).to_dict())
+        return
+    scorer.check()
+    results = scorer.score(items)
+    if out is not None:
+        write_jsonl(out, (r.to_dict() for r in results))
+    _show({**summarise([r.counts() for r in results], gamma), **scorer.settings()})
