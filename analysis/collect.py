@@ -1,31 +1,23 @@
-"""The results of a sweep in a few small files, to be committed: the same bytes from the same results.
-
-    python -m analysis.collect --results out/sweeps/world --out results/world
-
-Writes `results.jsonl.gz` (one row a score stage and task: metrics, counts a question, checksum of lm_eval's file),
-`experiments/*.json`, `stages.json` (settings, commands and seconds of every stage used), `margins.csv` and the
-sweep's manifest. `analysis` reads that folder as it reads the store.
-"""
+"""The results of a sweep in a few small files, to be committed."""
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from factuality_harness.analysis.output import writing
 from factuality_harness.analysis.results import COLLECTED, MARGINS, Results, load_results, read_json, score_row
-from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.commands import Out
+from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.manifest import write_manifest
 
 MANIFEST = "manifest.json"
-ABSOLUTE = re.compile(r"""(?<![\w./-])/(?!/)(?:[^\s/"']+/)+([^\s/"']+)""")
+ABSOLUTE_PATH = re.compile(r"""(?<![\w./-])/(?!/)(?:[^\s/"']+/)+([^\s/"']+)""")
 
 
 def collect(results: Results, out: Path) -> list[Path]:
@@ -78,19 +70,22 @@ def portable(data: Any, root: Path) -> Any:
         return data
     for folder in (Path.cwd(), root.resolve()):
         data = re.sub(rf"(?<![\w./-]){re.escape(str(folder))}(?:/|(?![\w.-]))", "", data)
-    return ABSOLUTE.sub(r"\1", data)
+    return ABSOLUTE_PATH.sub(r"\1", data)
 
 
-@command
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.collect", description=str(__doc__).split("\n")[0])
-    parser.add_argument("--results", type=Path, required=True, help="a sweep's store")
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args(argv)
-    for path in collect(load_results(args.results), args.out):
+def collect_results(*, results: Path, out: Out) -> None:
+    """One small folder of everything a sweep measured, to be committed: the same bytes from the same results.
+
+    Written are `results.jsonl.gz` (one row a score stage and task: metrics, counts a question, checksum of lm_eval's
+    file), `experiments/*.json`, `stages.json` (settings, commands and seconds of every stage used), `margins.csv` and
+    the sweep's manifest. `factuality tables`, `figures`, `compare` and `report` read that folder as they read a store.
+
+    Parameters
+    ----------
+    results
+        A sweep's store.
+    out
+        Folder to write to.
+    """
+    for path in collect(load_results(results), out):
         print(path)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

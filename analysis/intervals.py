@@ -1,4 +1,4 @@
-"""Means over seeds with 95 % intervals, and differences paired by seed: pure functions."""
+"""95 % intervals of a single run and of means over seeds, and differences paired by seed: pure functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-NAN = math.nan
+from factuality_harness.harness.metrics import NAN
+
 LEVEL = 0.95
 Z95 = 1.959964
 """Standard normal quantile of (1 + LEVEL) / 2."""
@@ -29,6 +30,22 @@ class Estimate:
     def scaled(self, factor: float) -> Estimate:
         """The same in other units, factor > 0."""
         return Estimate(self.mean * factor, self.low * factor, self.high * factor, self.n, self.over)
+
+
+def of_one_run(metrics: Mapping[str, float], key: str) -> Estimate:
+    """A metric of a single run with the 95 % interval that lm_eval's file gives for it: a task's own limits
+    (`NAME_ci95_low`, bootstrapped over topics), else from the standard error over questions, else none.
+
+    metrics: by `name`, or `name,filter` where several filters report a metric; limits and errors carry that filter too.
+    """
+    name, comma, of = key.partition(",")
+    mean = metrics.get(key, NAN)
+    low, high, error = (metrics.get(f"{name}_{part}{comma}{of}", NAN) for part in ("ci95_low", "ci95_high", "stderr"))
+    if not math.isnan(low):
+        return Estimate(mean, low, high, 1, "topics")
+    if not math.isnan(error):
+        return Estimate(mean, mean - Z95 * error, mean + Z95 * error, 1, "questions")
+    return Estimate(mean, n=1)
 
 
 def over_seeds(values: Iterable[float]) -> Estimate:

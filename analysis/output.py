@@ -20,7 +20,7 @@ def about_judge(judge: str) -> str:
         return f"judge {judge} is exact by construction (facts are looked up in the made world): nothing to correct"
     return (
         f"raw scores of judge {judge}; no human labels were given, so its error is not corrected "
-        "(python -m harness.judge_report)"
+        "(factuality judge-card)"
     )
 
 

@@ -1,6 +1,6 @@
 """What a sweep measured, from lm_eval's own result files: the one place where the rest of `analysis` gets its numbers.
 
-`load_results` reads a sweep's store, or the few small files that `analysis.collect` makes of one, fit to be committed;
+`load_results` reads a sweep's store, or the few small files that `factuality collect` makes of one;
 `load_run` reads the output folder of any lm_eval run. Nothing here computes a score: metrics are lm_eval's, counts are
 those of the judged sentences in its samples files.
 """
@@ -107,7 +107,7 @@ class Results:
 
 
 def load_results(root: str | Path) -> Results:
-    """A sweep's store, or the files `python -m analysis.collect` made of it.
+    """A sweep's store, or the files `factuality collect` made of it.
 
     A cell whose score stage has not finished has no scores. Raises HarnessError when `root` is neither, holds no
     experiment, or holds a damaged file (named).
@@ -119,7 +119,7 @@ def load_results(root: str | Path) -> Results:
         return _load_collected(root)
     raise HarnessError(
         f"{root}: no results: neither a sweep's store (stages/, experiments/) nor collected files ({COLLECTED}); "
-        "run `python -m training.sweep run EXPERIMENT.yaml`"
+        "run `factuality sweep run EXPERIMENT.yaml`"
     )
 
 

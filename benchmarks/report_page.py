@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from factuality_harness.analysis.report.__main__ import main as report
+from factuality_harness.analysis.report.command import report
 from factuality_harness.harness.annotation import Annotation, Judgement, Label, Sentence, dump_annotations
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
@@ -180,10 +180,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             folder = Path(scratch) / str(place)
             answers = list(made_up(str(place), each, args.sentences, 0.4 + 0.1 * place))
             write_lm_eval(folder, {"anah_factuality_mini": answers}, "lexical")
-            runs += ["--run", f"model {place}={folder}"]
+            runs.append(f"model {place}={folder}")
         page = Path(scratch) / "report.html"
-        if report([*runs, "--per-task", str(each), "--out", str(page)]):
-            raise SystemExit(2)
+        report(run=runs, per_task=each, out=page)
         for number in range(args.rounds):
             with chromium() as driver:
                 open_page(driver, page)

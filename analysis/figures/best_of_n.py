@@ -5,24 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from factuality_harness.analysis.figures.style import (
-    SCORE,
-    Drawn,
-    Inputs,
-    Series,
-    draw_lines,
-    has_run,
-    in_percent,
-    main_column,
-    panels,
-    printed_rows,
-)
+from factuality_harness.analysis.figures.inputs import Inputs, has_run, in_percent, main_column, printed_rows
+from factuality_harness.analysis.figures.style import SCORE, Series, draw_lines, panels
 from factuality_harness.analysis.intervals import Estimate
 
 
-def best_of_n(inputs: Inputs) -> Drawn:
+def best_of_n(inputs: Inputs) -> Figure | str:
     """Best-of-n curves, from what was run."""
     tables = [t for t in inputs.of(6) if has_run(t, main_column(t))]
     if not tables:
@@ -39,7 +30,7 @@ def best_of_n(inputs: Inputs) -> Drawn:
     return fig
 
 
-def best_of_n_paper(inputs: Inputs) -> Drawn:
+def best_of_n_paper(inputs: Inputs) -> Figure | str:
     """The paper's table 6 drawn the same way."""
     lines: dict[str, Series] = {}
     for row in printed_rows(inputs, 6):

@@ -5,24 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from factuality_harness.analysis.figures.style import (
-    Drawn,
-    Inputs,
-    Series,
-    below,
-    draw_lines,
-    has_run,
-    main_column,
-    panels,
-)
+from factuality_harness.analysis.figures.inputs import Inputs, has_run, main_column
+from factuality_harness.analysis.figures.style import Series, below, draw_lines, panels
 from factuality_harness.analysis.intervals import Estimate
 from factuality_harness.analysis.tables.model import Row, Table, paired
 from factuality_harness.harness.errors import HarnessError
 
 
-def coverage(inputs: Inputs) -> Drawn:
+def coverage(inputs: Inputs) -> Figure | str:
     """Gain over the untrained model against clusters covered and questions a cluster (experiments of that kind)."""
     kind = [t for t in inputs.tables if any(e.table.get("kind") == "coverage" for e in t.experiments)]
     tables = [t for t in kind if not t.columns or has_run(t, main_column(t))]

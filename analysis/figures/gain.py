@@ -6,17 +6,20 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from factuality_harness.analysis.figures.style import LENGTH, Drawn, Inputs, below, panels, style_of
-from factuality_harness.analysis.hypothesis import read_points
+from matplotlib.figure import Figure
+
+from factuality_harness.analysis.figures.inputs import Inputs
+from factuality_harness.analysis.figures.style import LENGTH, below, panels, style_of
+from factuality_harness.analysis.hypothesis.points import read_points
 from factuality_harness.analysis.results import read_json
 from factuality_harness.harness.errors import HarnessError
 
 
-def gain_distance(inputs: Inputs) -> Drawn:
-    """Gain of each test topic against its distance to the nearest training topics (analysis.hypothesis)."""
+def gain_distance(inputs: Inputs) -> Figure | str:
+    """Gain of each test topic against its distance to the nearest training topics (factuality hypothesis)."""
     files = sorted((inputs.results.root / "hypothesis").glob("*.csv"))
     if not files:
-        return "no points in hypothesis/*.csv (python -m analysis.hypothesis)"
+        return "no points in hypothesis/*.csv (factuality hypothesis)"
     fig, axes = panels(len(files))
     for axis, file in zip(axes, files, strict=True):
         points = read_points(file)
@@ -45,5 +48,5 @@ def gain_distance(inputs: Inputs) -> Drawn:
 def _summary(file: Path) -> dict[str, Any]:
     found = read_json(file) if file.is_file() else {}
     if not isinstance(found, dict):
-        raise HarnessError(f"{file}: not a summary of analysis.hypothesis; write it again")
+        raise HarnessError(f"{file}: not a summary of `factuality hypothesis`; write it again")
     return found

@@ -6,20 +6,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from matplotlib.figure import Figure
+
+from factuality_harness.analysis.figures.inputs import Inputs, stages_of, widest
 from factuality_harness.analysis.figures.style import (
     SMALL,
-    Drawn,
-    Inputs,
-    _limits,
-    _stages,
     bars_of,
     fit_heights,
+    limits_of,
     looks_of,
     moved,
     panels,
     put_legend,
     small_title,
-    widest,
 )
 from factuality_harness.analysis.intervals import over_seeds
 from factuality_harness.analysis.results import Results
@@ -29,7 +28,7 @@ MANY = 6  # curves in a panel from which on intervals would hide them
 NORMALISED = ("sepo",)  # losses whose margin is a mean over tokens, not a sum: another unit
 
 
-def reward_margins(inputs: Inputs) -> Drawn:
+def reward_margins(inputs: Inputs) -> Figure | str:
     """Reward margin of chosen over rejected against optimiser steps, mean over seeds, with its t interval at the last
     step where the curves are few. An experiment whose trainings all stand in another's panel is left out; losses whose
     margin is a mean over tokens have a panel of their own."""
@@ -39,7 +38,7 @@ def reward_margins(inputs: Inputs) -> Drawn:
         for experiment in table.experiments:
             trained: dict[tuple[str, ...], Row] = {}
             for row in table.rows:
-                stages = tuple(stage for stage in _stages(row, "train") if stage in by_stage)
+                stages = tuple(stage for stage in stages_of(row, "train") if stage in by_stage)
                 if row.experiment is experiment and stages:
                     trained.setdefault(stages, row)
             if trained:
@@ -53,7 +52,7 @@ def reward_margins(inputs: Inputs) -> Drawn:
         looks, legend = looks_of(rows)
         ends: Counter[int] = Counter()
         for row in rows:
-            curves = [by_stage[stage] for stage in _stages(row, "train") if stage in by_stage]
+            curves = [by_stage[stage] for stage in stages_of(row, "train") if stage in by_stage]
             steps = sorted(set.intersection(*(set(curve.index) for curve in curves)))
             found = [over_seeds(curve[step] for curve in curves) for step in steps]
             axis.plot(steps, [e.mean for e in found], **looks[row.name] | {"marker": ""}, lw=1.0)
@@ -61,7 +60,7 @@ def reward_margins(inputs: Inputs) -> Drawn:
                 options = {"color": looks[row.name]["color"], "elinewidth": 0.9, "capsize": 1.5, "clip_on": False}
                 options["transform"] = axis.transData + moved(axis, 2.5 + 3.5 * ends[steps[-1]])
                 axis.errorbar([steps[-1]], [found[-1].mean], bars, fmt="none", **options)
-                axis.update_datalim([(steps[-1], v) for v in _limits(found[-1])])
+                axis.update_datalim([(steps[-1], v) for v in limits_of(found[-1])])
                 ends[steps[-1]] += 1
         axis.autoscale_view()
         axis.axhline(0, color="black", lw=0.6)
@@ -80,5 +79,5 @@ def _by_unit(results: Results, title: str, rows: Sequence[Row]) -> Iterator[tupl
 
 
 def _loss(results: Results, row: Row) -> str:
-    record = results.stages.get(next(iter(_stages(row, "train")), ""), {})
+    record = results.stages.get(next(iter(stages_of(row, "train")), ""), {})
     return str(((record.get("settings") or {}).get("arguments") or {}).get("preference_loss", ""))

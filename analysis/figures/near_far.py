@@ -9,21 +9,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from factuality_harness.analysis.figures.scaling import level
-from factuality_harness.analysis.figures.style import (
-    SCORE,
-    Drawn,
-    Inputs,
-    _limits,
-    bars_of,
-    below,
-    has_run,
-    in_percent,
-    main_column,
-    mark_missing,
-    panels,
-    printed_rows,
-)
+from factuality_harness.analysis.figures.inputs import Inputs, has_run, in_percent, main_column, printed_rows
+from factuality_harness.analysis.figures.style import SCORE, bars_of, below, level, limits_of, mark_missing, panels
 from factuality_harness.analysis.intervals import Estimate
 
 FAR_NEAR = {"far": ("#56B4E9", "////"), "near": ("#0072B2", ""), "a": ("#BBBBBB", "...."), "b": ("#777777", "")}
@@ -38,7 +25,7 @@ class Half:
     score: Estimate | None
 
 
-def near_far(inputs: Inputs) -> Drawn:
+def near_far(inputs: Inputs) -> Figure | str:
     """Near and far halves by embedding source (tables 5 and 12), from what was run."""
     shown: list[tuple[str, list[Half]]] = []
     for table in (t for number in (5, 12) for t in inputs.of(number) if t.experiments):
@@ -57,7 +44,7 @@ def near_far(inputs: Inputs) -> Drawn:
     return draw_halves(shown) if shown else "no finished cell of an experiment for tables 5 and 12 (near and far)"
 
 
-def near_far_paper(inputs: Inputs) -> Drawn:
+def near_far_paper(inputs: Inputs) -> Figure | str:
     """The paper's table 5 drawn the same way."""
     rows = printed_rows(inputs, 5)
     models = list(dict.fromkeys(row["base_model"] for row in rows))
@@ -99,7 +86,7 @@ def draw_halves(shown: Sequence[tuple[str, list[Half]]]) -> Figure:
                 look: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": "black" if not hatch else "white"}
                 bar = axis.bar(x, half.score.mean, 0.34, yerr=bars_of(half.score), ecolor="black", **look)
                 drawn.setdefault(name, bar)
-                top = max(top, half.score.mean, *_limits(half.score))
+                top = max(top, half.score.mean, *limits_of(half.score))
             scores = [h.score.mean for h in pair if h.score is not None]
             if len(scores) == 2 == len(pair):
                 axis.text(place, top + 1.5, f"{scores[1] - scores[0]:+.1f}", ha="center", va="bottom", fontsize=8)

@@ -6,23 +6,20 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from matplotlib.figure import Figure
+
+from factuality_harness.analysis.figures.inputs import Inputs, in_percent, main_column, stages_of, widest
 from factuality_harness.analysis.figures.style import (
     SCORE,
     SMALL,
-    Drawn,
-    Inputs,
-    _limits,
-    _stages,
     bars_of,
     fit_heights,
-    in_percent,
+    limits_of,
     looks_of,
-    main_column,
     moved,
     panels,
     put_legend,
     small_title,
-    widest,
 )
 from factuality_harness.analysis.intervals import Estimate, over_seeds
 from factuality_harness.analysis.results import TaskScore
@@ -30,7 +27,7 @@ from factuality_harness.analysis.tables.model import Column, Row
 from factuality_harness.harness.metrics import ratio
 
 
-def precision_facts(inputs: Inputs) -> Drawn:
+def precision_facts(inputs: Inputs) -> Figure | str:
     """Score against checkable sentences a response, rows of the paper's experiments (of all, where there is none): a
     gain from saying less lies to the left of where it came from. Marks in one place are shifted a little. An experiment
     whose models all stand in another's panel is left out."""
@@ -44,7 +41,7 @@ def precision_facts(inputs: Inputs) -> Drawn:
             points = {r.name: p for r in rows if (p := fact_point(r, column)) is not None}
             rows = [r for r in rows if r.name in points]
             if rows:
-                marks = {(column.task, r.n, *_stages(r, "score")) for r in rows}
+                marks = {(column.task, r.n, *stages_of(r, "score")) for r in rows}
                 shown.append((marks, (experiment.title, column, rows, points)))
     if not shown:
         return "no finished cell with judged sentences"
@@ -58,7 +55,7 @@ def precision_facts(inputs: Inputs) -> Drawn:
             error: dict[str, Any] = {"xerr": bars_of(facts), "yerr": bars_of(score), "elinewidth": 0.6, "capsize": 1.2}
             error |= {"color": look["color"], "marker": look["marker"], "mfc": "white", "ms": 3.8, "clip_on": False}
             axis.errorbar([facts.mean], [score.mean], ls="none", transform=axis.transData + moved(axis, shift), **error)
-            corners = [(x, y) for x in (facts.mean, *_limits(facts)) for y in (score.mean, *_limits(score))]
+            corners = [(x, y) for x in (facts.mean, *limits_of(facts)) for y in (score.mean, *limits_of(score))]
             axis.update_datalim(corners)
         axis.autoscale_view()
         if axis.get_xlim()[1] - axis.get_xlim()[0] < 1:  # a tenth of a sentence is no difference

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from factuality_harness.analysis.figures.style import (
-    SCORE,
-    Drawn,
-    Inputs,
-    Series,
-    below,
-    draw_lines,
-    has_run,
-    in_percent,
-    panels,
-    printed_rows,
-)
+from factuality_harness.analysis.figures.inputs import Inputs, has_run, in_percent, printed_rows
+from factuality_harness.analysis.figures.style import SCORE, Series, below, draw_lines, level, panels
 from factuality_harness.analysis.intervals import Estimate
 from factuality_harness.analysis.tables.model import Row
 
 DIMENSIONS = {"topic": "fewer topics", "question": "fewer questions a topic"}
 
 
-def scaling(inputs: Inputs) -> Drawn:
+def scaling(inputs: Inputs) -> Figure | str:
     """Topics against questions, from what was run."""
     shown = [(t, c) for t in inputs.of(4) for c in t.columns if c.percent and has_run(t, c)]
     if not shown:
@@ -47,7 +36,7 @@ def scaling(inputs: Inputs) -> Drawn:
     return fig
 
 
-def scaling_paper(inputs: Inputs) -> Drawn:
+def scaling_paper(inputs: Inputs) -> Figure | str:
     """The paper's table 4 drawn the same way."""
     lines: dict[str, Series] = {}
     for row in printed_rows(inputs, 4):
@@ -65,14 +54,6 @@ def draw_scaling(axis: Axes, lines: Sequence[Series], title: str) -> None:
     axis.set(xlabel="share of the full training set", ylabel=SCORE, title=title)
     axis.margins(x=0.08)
     below(axis, *axis.get_legend_handles_labels(), ncols=2)
-
-
-def level(axis: Axes, name: str, found: Estimate | None) -> None:
-    """A dotted line at the score of a model that stands beside the series (the base), named right of the panel."""
-    if found is not None and not math.isnan(found.mean):
-        axis.axhline(found.mean, color="black", lw=0.8, ls=":")
-        place: dict[str, Any] = {"xytext": (2, 0), "textcoords": "offset points", "ha": "left", "va": "center"}
-        axis.annotate(name, (1, found.mean), xycoords=("axes fraction", "data"), size=7, **place)
 
 
 def scale(row: Row) -> float | None:

@@ -1,12 +1,4 @@
-"""The figures, from lm_eval's result files and from the paper's numbers, in one style (`paper.mplstyle`).
-
-    python -m analysis.figures --results DIR [--out DIR/figures]
-
-DIR is a sweep's store or its collected files. Each figure as PDF and PNG, the same bytes from the same results. Ours
-and the paper's are figures of their own. Bars, points and lines are means over seeds with 95 % t intervals over seeds
-(for one seed over topics); cells that have not run are marked as missing; a figure without data is skipped with its
-reason.
-"""
+"""One look for all figures (`paper.mplstyle`) and the parts they share: panels, lines with intervals, legends."""
 
 from __future__ import annotations
 
@@ -15,7 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import matplotlib
 
@@ -26,8 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from factuality_harness.analysis.intervals import Estimate
-from factuality_harness.analysis.results import Results
-from factuality_harness.analysis.tables.model import Column, Row, Table
+from factuality_harness.analysis.tables.model import Row
 
 STYLE = Path(__file__).with_name("paper.mplstyle")
 SCORE = "factuality (%)"
@@ -36,38 +27,12 @@ SMALL = 2.7  # inches a panel of those that stand three in a row
 LENGTH = 50  # characters a line of a title
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What figures are drawn from."""
-
-    results: Results
-    tables: Sequence[Table]
-
-    def of(self, number: int) -> list[Table]:
-        """Tables of that number of the paper."""
-        return [t for t in self.tables if t.number == number]
-
-
 @dataclass(slots=True)
 class Series:
     """A line. points: x and value in the figure's unit, None where the cell has not run."""
 
     name: str
     points: list[tuple[float, Estimate | None]]
-
-
-Panel = TypeVar("Panel")
-Drawn = Figure | str  # a figure, or why there is none
-
-
-def main_column(table: Table) -> Column | None:
-    """The first score of a table: what figures show of it."""
-    return next((c for c in table.columns if c.percent), None)
-
-
-def has_run(table: Table, column: Column | None) -> bool:
-    """Whether any cell behind the column has."""
-    return column is not None and any(row.estimate(column) for row in table.rows if row.cells)
 
 
 def style_of(place: int) -> dict[str, Any]:
@@ -125,7 +90,7 @@ def draw_lines(axis: Axes, lines: Sequence[Series]) -> None:
         if shown:
             x, y = [x for x, _ in shown], [e.mean for _, e in shown]
             axis.plot(x, y, **look, label=line.name, transform=axis.transData + move)
-            spread = [v for _, e in shown for v in (e.mean, *_limits(e))]
+            spread = [v for _, e in shown for v in (e.mean, *limits_of(e))]
             axis.update_datalim([(x, v) for x, _ in line.points for v in (min(spread), max(spread))])
             for where, found in shown:
                 if (bars := bars_of(found)) is not None:
@@ -145,8 +110,17 @@ def moved(axis: Axes, points: float) -> matplotlib.transforms.ScaledTranslation:
     return matplotlib.transforms.ScaledTranslation(points / 72, 0, axis.figure.dpi_scale_trans)
 
 
-def _limits(found: Estimate) -> list[float]:
+def limits_of(found: Estimate) -> list[float]:
+    """Ends of the interval, none without one."""
     return [v for v in (found.low, found.high) if not math.isnan(v)]
+
+
+def level(axis: Axes, name: str, found: Estimate | None) -> None:
+    """A dotted line at the score of a model that stands beside the series (the base), named right of the panel."""
+    if found is not None and not math.isnan(found.mean):
+        axis.axhline(found.mean, color="black", lw=0.8, ls=":")
+        place: dict[str, Any] = {"xytext": (2, 0), "textcoords": "offset points", "ha": "left", "va": "center"}
+        axis.annotate(name, (1, found.mean), xycoords=("axes fraction", "data"), size=7, **place)
 
 
 def mark_missing(axis: Axes, x: float, look: Mapping[str, Any], shift: float = 0.0, *, word: bool = True) -> None:
@@ -156,44 +130,6 @@ def mark_missing(axis: Axes, x: float, look: Mapping[str, Any], shift: float = 0
     axis.plot([x], [0.03], color=look["color"], marker=look["marker"], mfc="none", ls="none", transform=on_axis + move)
     if word:
         axis.text(x, 0.08, "missing", rotation=90, ha="center", va="bottom", fontsize=6, transform=on_axis)
-
-
-# 1: topics against questions
-
-
-def in_percent(row: Row, column: Column) -> Estimate | None:
-    """A row's mean and interval in percent, None when it has not run."""
-    found = row.estimate(column)
-    return found.scaled(100) if found else None
-
-
-def printed_rows(inputs: Inputs, number: int) -> tuple[dict[str, str], ...]:
-    """The paper's rows."""
-    paper = inputs.of(number)[0].paper
-    assert paper is not None
-    return paper.rows
-
-
-# 2: near and far
-
-
-# 3: best of n
-
-
-# 4: precision against number of facts
-
-
-def _stages(row: Row, role: str) -> list[str]:
-    return sorted({stage for cell in row.cells.values() if (stage := cell.stages.get(role)) is not None})
-
-
-def widest(shown: Sequence[tuple[set[Any], Panel]]) -> list[Panel]:
-    """Panels in order, without those that show a part of what another shows (the first, where they show the same)."""
-    kept: list[int] = []
-    for i, (marks, _) in enumerate(shown):
-        if not any(marks < other or (marks == other and j < i) for j, (other, _) in enumerate(shown) if j != i):
-            kept.append(i)
-    return [shown[i][1] for i in kept]
 
 
 def looks_of(rows: Sequence[Row]) -> tuple[dict[str, dict[str, Any]], list[tuple[str, dict[str, Any]]]]:
@@ -247,12 +183,3 @@ def below(axis: Axes, handles: Sequence[Any], names: Sequence[str], **options: A
         "bbox_transform": axis.transAxes + lower,
     }
     axis.legend(handles, names, fontsize=7, columnspacing=1.0, **place, **options)
-
-
-# 5: reward margins in training
-
-
-# 6: gain against distance
-
-
-# 7: coverage

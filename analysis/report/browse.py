@@ -22,11 +22,11 @@ from factuality_harness.harness.io.jsonl import read_jsonl
 from factuality_harness.harness.page.render import MARKS
 
 T = TypeVar("T", bound=Hashable)
-LABELS = list(Label)
+LABEL_ORDER = list(Label)
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class BrowsedRun:
     """A model whose responses can be read. root: the folder that the scores' files are relative to."""
 
     name: str
@@ -42,7 +42,7 @@ class Limits:
     per_task: int = 500
 
 
-KEPT = Limits()
+DEFAULT_LIMITS = Limits()
 
 
 @dataclass(slots=True)
@@ -61,15 +61,15 @@ class _Table(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Responses ready for the page. data: base64 of gzipped JSON (see `app.js` for its shape). notes: what was left out
-    and why, for people."""
+    """Responses ready for the page. data: base64 of gzipped JSON (see `scripts/responses.js` for its shape). notes:
+    what was left out and why, for people."""
 
     data: str
     responses: int
     notes: tuple[str, ...]
 
 
-def pack(runs: list[Run], limits: Limits) -> Packed:
+def pack(runs: list[BrowsedRun], limits: Limits) -> Packed:
     """Responses of all judged tasks of `runs`.
 
     Raises HarnessError for two runs of one name, a run that was made with --predict_only, and a malformed row of a
@@ -116,8 +116,8 @@ class _Packer:
 
     def tables(self) -> dict[str, Any]:
         return {
-            "labels": [label.value for label in LABELS],
-            "marks": [MARKS[label] for label in LABELS],
+            "labels": [label.value for label in LABEL_ORDER],
+            "marks": [MARKS[label] for label in LABEL_ORDER],
             **{
                 name: getattr(self, name).values
                 for name in ("tasks", "topics", "languages", "judges", "documents", "questions", "quotes", "findings")
@@ -145,7 +145,7 @@ class _Packer:
             flat += [
                 _units(a.response[done : sentence.start]),
                 _units(sentence.text),
-                LABELS.index(judgement.label),
+                LABEL_ORDER.index(judgement.label),
                 self.findings.place((quotes, judgement.detail)),
             ]
             done = sentence.end

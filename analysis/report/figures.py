@@ -7,53 +7,41 @@ from collections.abc import Iterator
 
 import matplotlib.pyplot as plt
 
-from factuality_harness.analysis.figures import command, style
-from factuality_harness.analysis.report.page import Figure
+from factuality_harness.analysis.figures.inputs import Inputs
+from factuality_harness.analysis.figures.registry import FIGURES
+from factuality_harness.analysis.figures.style import STYLE
+from factuality_harness.analysis.report.page import PageFigure
 from factuality_harness.analysis.results import Results
-from factuality_harness.analysis.tables.build import build
+from factuality_harness.analysis.tables.build import build_tables
 from factuality_harness.harness.errors import HarnessError
 
-TITLES = {
-    "scaling": "Topics against questions",
-    "near_far": "Near and far training topics",
-    "best_of_n": "Best of n",
-    "precision_facts": "Score against what is said",
-    "reward_margins": "Reward margins in training",
-    "gain_distance": "Gain against distance",
-    "coverage": "Gain against coverage",
-}
 
-
-def draw(results: Results) -> Iterator[Figure]:
+def page_figures(results: Results) -> Iterator[PageFigure]:
     """Every figure that has data, the paper's own after ours; a note with the reason for those without.
 
-    What `analysis.figures` refuses to draw, say scores of two judges in one table, becomes a note too.
+    What a figure refuses to draw, say scores of two judges in one table, becomes a note too.
     """
     try:
-        inputs = style.Inputs(results, build(results))
+        inputs = Inputs(results, build_tables(results))
     except HarnessError as error:
-        yield Figure("Figures", note=str(error))
+        yield PageFigure("Figures", note=str(error))
         return
-    drawn = set()
+    drawn = {""}
     with plt.rc_context():
-        plt.style.use(style.STYLE)
+        plt.style.use(STYLE)
         plt.rcParams["svg.hashsalt"] = "report"  # the same bytes from the same results
-        for name, make in command.FIGURES.items():
-            ours = name.removesuffix("_paper")
-            title = TITLES.get(ours, ours.replace("_", " ").capitalize())
-            if ours != name:
-                if ours not in drawn:
-                    continue
-                title += ", as published"
+        for name, plot in FIGURES.items():
+            if plot.beside not in drawn:
+                continue
             try:
-                found = make(inputs)
+                found = plot.draw(inputs)
             except HarnessError as error:
                 found = str(error)
             if isinstance(found, str):
-                yield Figure(title, note=found)
+                yield PageFigure(plot.title, note=found)
                 continue
             drawn.add(name)
             image = io.BytesIO()
             found.savefig(image, format="svg", metadata={"Date": None}, transparent=True)
             plt.close(found)
-            yield Figure(title, image.getvalue(), about=" ".join(str(make.__doc__).split()))
+            yield PageFigure(plot.title, image.getvalue(), about=" ".join(str(plot.draw.__doc__).split()))

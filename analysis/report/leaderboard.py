@@ -1,7 +1,7 @@
 """The leaderboard: one table an experiment and task, with intervals, judges, and the best of each column.
 
-Factuality is the judge's, and every table says so; with a card of the judge (`harness.judge_report`) the corrected
-value stands beside it (`harness.correction`).
+Factuality is the judge's, and every table says so; with a card of the judge (`factuality judge-card`) the corrected
+value stands beside it (`harness.judging.correction`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from factuality_harness.analysis.intervals import over_seeds
+from factuality_harness.analysis.intervals import Estimate, of_one_run, over_seeds
 from factuality_harness.analysis.output import about_judge
 from factuality_harness.analysis.results import ExperimentResult, TaskScore
 from factuality_harness.harness import metrics
@@ -22,6 +22,7 @@ from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.factscore import score as factscore
 from factuality_harness.harness.judging.correction import misfit
 from factuality_harness.harness.judging.estimators import JudgeCard, rogan_gladen
+from factuality_harness.harness.metrics import NAN
 from factuality_harness.harness.page.render import format_metric
 
 COLUMNS = {
@@ -34,7 +35,12 @@ NO_BEST = {"sentences_per_response", "num_facts_per_response", "correct", "incor
 DIRECTIONS = {name: better for table in (metrics.METRICS, factscore.METRICS) for name, (_, better) in table.items()}
 HIGHER = re.compile(r"^(acc|exact_match|f1|pass@|best_of_\d+(_macro)?$)")
 SAID = {"nofact_rate": "no fact", "unparsed_rate": "unparsed", "sentences_per_response": "sentences a response"}
-NAN = math.nan
+INTERVALS = {
+    "topics": "over topics (bootstrap)",
+    "questions": "over questions (lm_eval's standard error)",
+    "seeds": "over {n} seeds (Student's t)",
+}
+"""What a headline's interval is taken over, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +70,9 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One model (a cell over its seeds). run: its name in the browser of responses, or "". corrected: the headline put
-    right by a card, its seeds pooled; None without a card of the row's judge."""
+class Standing:
+    """One model (a cell over its seeds). run: its name in the browser of responses, or "". corrected: the headline
+    corrected by a card, its seeds pooled; None without a card of the row's judge."""
 
     labels: tuple[str, ...]
     seeds: int
@@ -84,15 +90,15 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
-    """Models on one task. axes: headings of `Row.labels`. missing: cells without a result. interval: what the intervals
-    are. scale: ends of the axis that the headline's intervals are drawn on. notes: what the scores are worth, by judge.
-    misfits: rows that a card does not fit."""
+class Leaderboard:
+    """Models on one task. axes: headings of `Standing.labels`. missing: cells without a result. interval: what the
+    intervals are, in words. scale: ends of the axis that the headline's intervals are drawn on. notes: what the scores
+    are worth, by judge. misfits: rows that a card does not fit."""
 
     task: str
     axes: tuple[str, ...]
     headings: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[Standing, ...]
     missing: int
     interval: str
     scale: tuple[float, float]
@@ -124,11 +130,11 @@ class Board:
         return round(100 * (value - low) / (high - low), 2) if high > low else 50.0
 
 
-def boards(
+def leaderboards(
     experiment: ExperimentResult,
     runs: dict[tuple[tuple[str, ...], int], str],
     cards: Mapping[str, JudgeCard] | None = None,
-) -> list[Board]:
+) -> list[Leaderboard]:
     """Tables of an experiment, one a task, in the order in which tasks first appear.
 
     runs: name in the browser of responses by labels and seed. cards: by `judge_of`. Raises HarnessError for a card
@@ -136,17 +142,17 @@ def boards(
     """
     tasks = dict.fromkeys(task for cell in experiment.cells for task in cell.scores)
     axes = tuple(dict.fromkeys(axis for cell in experiment.cells for axis in cell.labels))
-    found = [_board(experiment, task, axes, runs, cards or {}) for task in tasks]
-    return [board for board in found if board.headings]
+    found = [_leaderboard(experiment, task, axes, runs, cards or {}) for task in tasks]
+    return [one for one in found if one.headings]
 
 
-def _board(
+def _leaderboard(
     experiment: ExperimentResult,
     task: str,
     axes: tuple[str, ...],
     runs: dict[tuple[tuple[str, ...], int], str],
     cards: Mapping[str, JudgeCard],
-) -> Board:
+) -> Leaderboard:
     groups: dict[tuple[str, ...], list[TaskScore]] = {}
     shown: dict[tuple[str, ...], str] = {}
     for cell in experiment.cells:
@@ -159,34 +165,38 @@ def _board(
     scores = [score for group in groups.values() for score in group]
     names = _columns(scores)
     correctable = cards if names[:1] == ["factuality"] else {}
-    fixed = {labels: _corrected(group, correctable) for labels, group in groups.items() if group}
+    groups_run = {labels: group for labels, group in groups.items() if group}
+    fixed = {labels: _corrected(group, correctable) for labels, group in groups_run.items()}
+    found = {
+        labels: [_estimate(name, [score.metrics for score in group]) for name in names]
+        for labels, group in groups_run.items()
+    }
     rows = [
-        Row(
+        Standing(
             labels,
             len(group),
             " and ".join(sorted({score.judge or "no judge" for score in group})),
             " and ".join(sorted({score.version for score in group})),
             max(len(score.questions) for score in group),
-            tuple(_value(name, [score.metrics for score in group]) for name in names),
+            tuple(Value(name, e.mean, e.low, e.high) for name, e in zip(names, found[labels], strict=True)),
             shown.get(labels, ""),
             fixed[labels][0],
         )
-        for labels, group in groups.items()
-        if group
+        for labels, group in groups_run.items()
     ]
-    kinds = {"over topics (bootstrap)" if row.seeds == 1 else f"over {row.seeds} seeds (Student's t)" for row in rows}
+    kinds = {INTERVALS[e.over].format(n=e.n) for estimates in found.values() for e in estimates[:1] if e.over}
     ends = [e for row in rows for v in row.values[:1] for e in (v.value, v.low, v.high) if not math.isnan(e)]
     margin = 0.04 * (max(ends) - min(ends)) if ends else 0.0
     scale = (min(ends) - margin, max(ends) + margin) if ends else (0.0, 1.0)
     if ends and min(ends) >= 0 and max(ends) <= 1:
         scale = max(0.0, scale[0]), min(1.0, scale[1])
-    return Board(
+    return Leaderboard(
         task=task,
         axes=axes,
         headings=tuple(SAID.get(name, name.replace("_", " ")) for name in names),
         rows=tuple(_with_best(rows)),
         missing=sum(not group for group in groups.values()),
-        interval="95 % interval " + " or ".join(sorted(kinds)),
+        interval="95 % interval " + " or ".join(sorted(kinds)) if kinds else "",
         scale=scale,
         notes=tuple(_judge_note(judge, correctable) for judge in sorted({s.judge for s in scores if s.judge})),
         misfits=tuple(f"{', '.join(labels)}: {why}" for labels, (_, why) in fixed.items() if why),
@@ -195,11 +205,11 @@ def _board(
 
 def judge_of(of: JudgeCard | str) -> str:
     """What a card and a `TaskScore.judge` share when they are of one judge with the same options that move labels."""
-    name, options = (of.judge, of.judge_args or {}) if isinstance(of, JudgeCard) else _parted(of)
+    name, options = (of.judge, of.judge_args or {}) if isinstance(of, JudgeCard) else _split_judge(of)
     return f"{name} {json.dumps(JudgeSpec.from_results(name).label_options(options), sort_keys=True)}"
 
 
-def _parted(judge: str) -> tuple[str, dict[str, Any]]:
+def _split_judge(judge: str) -> tuple[str, dict[str, Any]]:
     name, brace, rest = judge.partition(" {")
     try:
         return name, json.loads("{" + rest) if brace else {}
@@ -242,17 +252,12 @@ def _columns(scores: Sequence[TaskScore]) -> list[str]:
     return sorted(plain, key=lambda name: f"{name}_ci95_low" not in known)[:MOST_COLUMNS]
 
 
-def _value(name: str, found: Sequence[dict[str, float]]) -> Value:
-    mean = over_seeds(row.get(name, NAN) for row in found)
-    if len(found) > 1:
-        return Value(name, mean.mean, mean.low, mean.high)
-    row = found[0]
-    error = 1.96 * row.get(f"{name}_stderr", NAN)
-    low, high = row.get(f"{name}_ci95_low", mean.mean - error), row.get(f"{name}_ci95_high", mean.mean + error)
-    return Value(name, mean.mean, low, high)
+def _estimate(name: str, runs: Sequence[dict[str, float]]) -> Estimate:
+    """Of one run as its file has it, of several over their seeds."""
+    return of_one_run(runs[0], name) if len(runs) == 1 else over_seeds(run.get(name, NAN) for run in runs)
 
 
-def _with_best(rows: Sequence[Row]) -> Iterable[Row]:
+def _with_best(rows: Sequence[Standing]) -> Iterable[Standing]:
     """Rows with the best value of each column marked, among rows that are alike only."""
     columns: dict[tuple[tuple[str, str, int], int], set[float]] = defaultdict(set)
     for row in rows:

@@ -13,8 +13,8 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from factuality_harness.analysis.cells import find_cells, parse_labels
-from factuality_harness.analysis.report.browse import KEPT, Limits, Packed, Run, pack
-from factuality_harness.analysis.report.leaderboard import Board, boards, judge_of
+from factuality_harness.analysis.report.browse import DEFAULT_LIMITS, BrowsedRun, Limits, Packed, pack
+from factuality_harness.analysis.report.leaderboard import Leaderboard, judge_of, leaderboards
 from factuality_harness.analysis.results import CellResult, ExperimentResult, Results
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.write import write_text
@@ -22,11 +22,13 @@ from factuality_harness.harness.judging.estimators import JudgeCard
 from factuality_harness.harness.page.render import MARKS
 
 MOST_RUNS = 8  # browsed without being asked for
+SCRIPTS = ("state", "chrome", "leaderboard", "responses", "filters", "list", "evidence", "detail", "browser")
+"""In the order in which they stand in the page, as one script."""
 TABLES_FIRST = (2, 1)  # of the paper: the experiments whose cells are browsed without being asked for
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class PageFigure:
     """A figure as SVG with a sentence on what it shows, or in `note` the reason why there is none."""
 
     title: str
@@ -61,14 +63,14 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ReportPage:
     """All that the page shows. sections: experiments with their tables. source: where the numbers come from.
     first: name of the experiment to open on."""
 
     title: str
     source: str
-    sections: tuple[tuple[ExperimentResult, tuple[Board, ...]], ...]
-    figures: tuple[Figure, ...]
+    sections: tuple[tuple[ExperimentResult, tuple[Leaderboard, ...]], ...]
+    figures: tuple[PageFigure, ...]
     packed: Packed
     first: str
 
@@ -77,7 +79,7 @@ class Report:
         return sorted({judge for _, tables in self.sections for table in tables for judge in table.judges})
 
 
-def choose(results: Results, chosen: Sequence[Chosen]) -> list[CellResult]:
+def choose_cells(results: Results, chosen: Sequence[Chosen]) -> list[CellResult]:
     """Finished cells to browse: those asked for, else the first seed of the experiment of table 2, 1 or any.
 
     Raises HarnessError when something asked for is not there or has not finished.
@@ -115,32 +117,32 @@ def _first_seed(cells: Sequence[CellResult]) -> list[CellResult]:
     return [cell for place, cell in enumerate(order) if cell not in order[:place]]
 
 
-def build(
+def make_page(
     results: Results | None,
-    runs: Sequence[Run],
+    runs: Sequence[BrowsedRun],
     *,
     title: str,
     source: str,
     browse: Sequence[Chosen] = (),
-    limits: Limits = KEPT,
-    figures: Sequence[Figure] = (),
+    limits: Limits = DEFAULT_LIMITS,
+    figures: Sequence[PageFigure] = (),
     cards: Mapping[str, JudgeCard] | None = None,
-) -> Report:
+) -> ReportPage:
     """Everything for the page: tables of all experiments and of `runs` together, responses of the cells chosen and of
     `runs`. cards: by `judge_of`, to correct its scores.
 
-    Raises HarnessError when there is nothing to show, for a card of a judge that scored nothing here, and as `choose`,
-    `pack` and `boards` do.
+    Raises HarnessError when there is nothing to show, for a card of a judge that scored nothing here, and as
+    `choose_cells`, `pack` and `leaderboards` do.
     """
     experiments = list(results.experiments.values()) if results else []
-    cells = choose(results, browse) if results else []
+    cells = choose_cells(results, browse) if results else []
     notes = []
     if not browse and len(cells) > MOST_RUNS:
         notes.append(f"The first {MOST_RUNS} of {len(cells)} models of {cells[0].experiment}; --browse chooses others")
         cells = cells[:MOST_RUNS]
     collected = bool(results) and not (results.root / "stages").is_dir()  # type: ignore[union-attr]
     named = [] if collected else _names(cells)
-    browsed = [Run(name, results.root, cell.scores) for name, cell in named if results] + list(runs)
+    browsed = [BrowsedRun(name, results.root, cell.scores) for name, cell in named if results] + list(runs)
     if runs:
         cells_of_runs = tuple(CellResult("runs", {"run": run.name}, 0, {}, run.scores) for run in runs)
         experiments.insert(0, ExperimentResult("runs", "Runs", {}, cells_of_runs))
@@ -148,10 +150,10 @@ def build(
     sections = []
     for experiment in experiments:
         of = {(tuple(c.labels.values()), c.seed): name for name, c in named if c.experiment == experiment.name}
-        if tables := boards(experiment, of, cards):
+        if tables := leaderboards(experiment, of, cards):
             sections.append((experiment, tuple(tables)))
     if not sections:
-        raise HarnessError(f"{source}: no cell has results yet; run `python -m training.sweep run EXPERIMENT.yaml`")
+        raise HarnessError(f"{source}: no cell has results yet; run `factuality sweep run EXPERIMENT.yaml`")
     fixed = {judge_of(row.judge) for _, tables in sections for t in tables for row in t.rows if row.corrected}
     for judge, card in (cards or {}).items():
         if judge not in fixed:
@@ -169,7 +171,7 @@ def build(
         ]
     packed = pack(browsed, limits)
     packed = replace(packed, notes=(*notes, *packed.notes))
-    return Report(title, source, tuple(sections), tuple(figures), packed, first)
+    return ReportPage(title, source, tuple(sections), tuple(figures), packed, first)
 
 
 def _names(cells: Sequence[CellResult]) -> list[tuple[str, CellResult]]:
@@ -186,10 +188,14 @@ def _names(cells: Sequence[CellResult]) -> list[tuple[str, CellResult]]:
     ]
 
 
-def render(report: Report) -> str:
+def to_html(report: ReportPage) -> str:
     """The page as one HTML text."""
     folder = files("factuality_harness.analysis.report")
-    style, script, theme = (folder.joinpath(name).read_text("utf-8") for name in ("style.css", "app.js", "theme.js"))
+    style, theme, *parts = (
+        folder.joinpath(name).read_text("utf-8")
+        for name in ("style.css", "theme.js", *(f"scripts/{name}.js" for name in SCRIPTS))
+    )
+    script = "\n".join(parts)
     digests = [hashlib.sha256(text.encode("utf-8")).digest() for text in (script, theme)]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(folder.joinpath("template.html.j2").read_text("utf-8")).render(
@@ -202,6 +208,6 @@ def render(report: Report) -> str:
     )
 
 
-def write_report(report: Report, out: Path) -> None:
+def write_page(report: ReportPage, out: Path) -> None:
     """Write the page; `out` is the whole of it."""
-    write_text(out, render(report))
+    write_text(out, to_html(report))

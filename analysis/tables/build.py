@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from factuality_harness.analysis.results import ExperimentResult, Results, TaskScore
 from factuality_harness.analysis.tables.checks import (
-    _check_sources,
-    _check_store,
-    _notes,
-    _other_draws,
-    _parts,
-    _subject,
-    _unparsed,
+    check_sources,
+    check_store,
+    how_to_read,
+    other_draws,
+    parts_scored,
+    subject_of,
+    unparsed,
 )
 from factuality_harness.analysis.tables.model import BEST, COUNTS, SCORES, Column, Row, Table, in_paper, same
 from factuality_harness.analysis.tables.paper import PAPER, PaperTable, load_paper, oddities
 from factuality_harness.harness.errors import HarnessError
 
 
-def build(results: Results, paper: Path = PAPER, *, mixed_judges: bool = False) -> list[Table]:
+def build_tables(results: Results, paper: Path = PAPER, *, mixed_judges: bool = False) -> list[Table]:
     """All tables: the paper's twelve, then experiments of our own.
 
     Experiments for one table of the paper share it, unless two fill the same row: then the later one, by name, stands
@@ -32,59 +32,43 @@ def build(results: Results, paper: Path = PAPER, *, mixed_judges: bool = False) 
     """
     published = load_paper(paper)
     flagged = oddities(published)
-    tables: list[Table] = []
-    numbered: dict[int, list[ExperimentResult]] = defaultdict(list)
-    own = []
+    by_number: dict[int | None, list[ExperimentResult]] = defaultdict(list)
     for experiment in results.experiments.values():
-        number = _number(experiment)
-        if number is None:
-            own.append(experiment)
-        elif isinstance(number, int) and number in published:
-            numbered[number].append(experiment)
-        else:
-            raise HarnessError(f"experiment {experiment.name}: the paper has no table {number!r}; tables are 1 to 12")
+        by_number[_number(experiment, published)].append(experiment)
+    tables: list[Table] = []
     for number, printed in published.items():
-        made: list[Table] = []
-        for experiment in numbered[number]:
-            rows = list(_our_rows(experiment, printed))
-            fitting = next((t for t in made if _fits(t, experiment, rows)), None)
-            if fitting is None:
-                name = printed.name if not made else f"{printed.name}-{experiment.name}"
-                fitting = Table(name, f"Table {number}: {printed.title}", printed.keys, (), [], printed)
-                made.append(fitting)
-            fitting.experiments.append(experiment)
-            fitting.rows += rows
-            fitting.columns = fitting.columns or _columns(experiment, printed)
-        made = made or [Table(printed.name, f"Table {number}: {printed.title}", printed.keys, (), [], printed)]
-        for table in made:
-            _set_beside(table)
+        for table in _tables_beside(printed, by_number[number]):
             table.notes += [f"Paper: {note}." for note in flagged[number]]
-        tables += made
-    for experiment in own:
-        keys = tuple(dict.fromkeys(key for cell in experiment.cells for key in cell.labels))
-        rows = list(_our_rows(experiment, None))
-        if any(row.n is not None for row in rows):
-            keys += ("n",)
-        tables.append(
-            Table(experiment.name, experiment.title, keys, _columns(experiment, None), rows, None, [experiment])
-        )
+            tables.append(table)
+    tables += [_own_table(experiment) for experiment in by_number[None]]
     for table in tables:
-        table.subject = _subject(results, table)
+        table.subject = subject_of(results, table)
         table.notes = [
-            *_check_sources(table, mixed_judges),
-            *_notes(table),
-            *_parts(results, table),
-            *_unparsed(table),
+            *check_sources(table, mixed_judges),
+            *how_to_read(table),
+            *parts_scored(results, table),
+            *unparsed(table),
             *table.notes,
         ]
-    _check_store(results, mixed_judges)
-    for table, notes in zip(tables, _other_draws(results, tables), strict=True):
+    check_store(results, mixed_judges)
+    for table, notes in zip(tables, other_draws(results, tables), strict=True):
         table.notes += notes
     return tables
 
 
-def _number(experiment: ExperimentResult) -> Any:
-    """The number in the paper, None without one. Raises HarnessError for a `table` of another shape."""
+def find_tables(tables: Sequence[Table], name: str) -> list[Table]:
+    """Tables of a number of the paper, or of an experiment. Raises HarnessError listing them."""
+    found = [t for t in tables if name in (str(t.number), t.name) or name in (e.name for e in t.experiments)]
+    if not found:
+        raise HarnessError(
+            f"no table {name!r}; there are 1 to 12 and {', '.join(t.name for t in tables if not t.paper)}"
+        )
+    return found
+
+
+def _number(experiment: ExperimentResult, published: Mapping[int, PaperTable]) -> int | None:
+    """The number in the paper, None without one. Raises HarnessError for a number that the paper does not have, and a
+    `table` of another shape."""
     for name in ("columns", "rename", "where"):
         if not isinstance(experiment.table.get(name) or {}, dict):
             raise HarnessError(
@@ -92,7 +76,41 @@ def _number(experiment: ExperimentResult) -> Any:
                 "training/experiments/README.md"
             )
     number = experiment.table.get("number")
-    return int(number) if isinstance(number, str) and number.isdecimal() else number
+    if isinstance(number, str) and number.isdecimal():
+        number = int(number)
+    if number is not None and not (isinstance(number, int) and number in published):
+        raise HarnessError(f"experiment {experiment.name}: the paper has no table {number!r}; tables are 1 to 12")
+    return number
+
+
+def _tables_beside(printed: PaperTable, experiments: Sequence[ExperimentResult]) -> list[Table]:
+    """A table of the paper with the rows of these experiments, one more for every experiment that does not fit in."""
+
+    def empty(name: str) -> Table:
+        return Table(name, f"Table {printed.number}: {printed.title}", printed.keys, (), [], printed)
+
+    tables: list[Table] = []
+    for experiment in experiments:
+        rows = list(_our_rows(experiment, printed))
+        fitting = next((t for t in tables if _fits(t, experiment, rows)), None)
+        if fitting is None:
+            fitting = empty(f"{printed.name}-{experiment.name}" if tables else printed.name)
+            tables.append(fitting)
+        fitting.experiments.append(experiment)
+        fitting.rows += rows
+        fitting.columns = fitting.columns or _columns(experiment, printed)
+    tables = tables or [empty(printed.name)]
+    for table in tables:
+        _set_beside(table)
+    return tables
+
+
+def _own_table(experiment: ExperimentResult) -> Table:
+    keys = tuple(dict.fromkeys(key for cell in experiment.cells for key in cell.labels))
+    rows = list(_our_rows(experiment, None))
+    if any(row.n is not None for row in rows):
+        keys += ("n",)
+    return Table(experiment.name, experiment.title, keys, _columns(experiment, None), rows, None, [experiment])
 
 
 def _our_rows(experiment: ExperimentResult, printed: PaperTable | None) -> Iterator[Row]:
@@ -201,13 +219,3 @@ def _printed(table: Table, row: Row) -> dict[str, str] | None:
         )
     row.printed = fitting[0] if fitting else None
     return row.printed
-
-
-def find(tables: Sequence[Table], name: str) -> list[Table]:
-    """Tables of a number of the paper, or of an experiment. Raises HarnessError listing them."""
-    found = [t for t in tables if name in (str(t.number), t.name) or name in (e.name for e in t.experiments)]
-    if not found:
-        raise HarnessError(
-            f"no table {name!r}; there are 1 to 12 and {', '.join(t.name for t in tables if not t.paper)}"
-        )
-    return found

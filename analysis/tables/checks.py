@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from factuality_harness.analysis.results import CellResult, Results, TaskScore
-from factuality_harness.analysis.tables.differences import halves
+from factuality_harness.analysis.tables.differences import half_differences
 from factuality_harness.analysis.tables.model import Table, scores
 from factuality_harness.harness.errors import HarnessError
 
 MOST_UNPARSED = 0.02  # share of sentences from which a row gets a note
 
 
-def _check_sources(table: Table, mixed_judges: bool) -> list[str]:
+def check_sources(table: Table, mixed_judges: bool) -> list[str]:
     """The judges as a note. Raises HarnessError for two versions of a task, and for two judges."""
     versions: dict[str, TaskScore] = {}
     judges: dict[str, dict[str, TaskScore]] = defaultdict(dict)
@@ -42,7 +42,7 @@ def _check_sources(table: Table, mixed_judges: bool) -> list[str]:
     ]
 
 
-def _check_store(results: Results, mixed_judges: bool) -> None:
+def check_store(results: Results, mixed_judges: bool) -> None:
     """Raises HarnessError for a task in two versions, or with two judges, in whatever tables."""
     versions: dict[str, TaskScore] = {}
     judges: dict[str, TaskScore] = {}
@@ -62,7 +62,7 @@ def _check_store(results: Results, mixed_judges: bool) -> None:
                 )
 
 
-def _other_draws(results: Results, tables: Sequence[Table]) -> list[list[str]]:
+def other_draws(results: Results, tables: Sequence[Table]) -> list[list[str]]:
     """A note for each table with scores of a model that was measured again for another table, with another result."""
     shown: list[tuple[Table, str, str, str, str, str]] = []  # table, task, row, model, how it was scored, result
     for table in tables:
@@ -100,7 +100,7 @@ def _other_draws(results: Results, tables: Sequence[Table]) -> list[list[str]]:
     return notes
 
 
-def _notes(table: Table) -> Iterator[str]:
+def how_to_read(table: Table) -> Iterator[str]:
     """How ours are to be read."""
     filled = [
         f"{c.name}: {c.metric.replace('best_of', 'best of n') or '?'} of {c.task}" for c in table.columns if c.percent
@@ -111,7 +111,7 @@ def _notes(table: Table) -> Iterator[str]:
     over = {e.over for e in estimates}
     if "seeds" in over:
         yield "Mean over seeds, 95 % t interval over seeds in brackets; counts are means over seeds."
-    if (pair := next(iter(halves(table).values()), None)) is not None:
+    if (pair := next(iter(half_differences(table).values()), None)) is not None:
         yield f"diff: {pair.column.name} of the second half minus the first, paired by seed, t interval over seeds."
     if "topics" in over:
         yield "† one seed: 95 % cluster bootstrap interval over topics, which says nothing about other seeds."
@@ -146,7 +146,7 @@ def lacking(table: Table) -> list[str]:
     ]
 
 
-def _parts(results: Results, table: Table) -> Iterator[str]:
+def parts_scored(results: Results, table: Table) -> Iterator[str]:
     """What was scored where it is not the tasks' own test part."""
     found = set()
     for cell in (c for row in table.rows for c in row.cells.values() if c.scores):
@@ -156,7 +156,7 @@ def _parts(results: Results, table: Table) -> Iterator[str]:
         yield f"Scored on the part: {', '.join(sorted(found))}."
 
 
-def _unparsed(table: Table) -> Iterator[str]:
+def unparsed(table: Table) -> Iterator[str]:
     """Rows whose score leaves out many sentences."""
     rates: dict[str, list[float]] = defaultdict(list)
     for column, row, score in scores(table):
@@ -167,7 +167,7 @@ def _unparsed(table: Table) -> Iterator[str]:
             yield f"{name}: {mean:.1%} of the sentences could not be judged; they count in no score."
 
 
-def _subject(results: Results, table: Table) -> str:
+def subject_of(results: Results, table: Table) -> str:
     """Names of the worlds and models that were run."""
     names = list(dict.fromkeys(_model(results, c) for row in table.rows for c in row.cells.values()))
     names = [name for name in names if name]

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+from cyclopts import Parameter
 
 from factuality_harness.analysis.output import writing
 from factuality_harness.analysis.results import load_results
-from factuality_harness.analysis.tables.build import build, find
+from factuality_harness.analysis.tables.build import build_tables, find_tables
 from factuality_harness.analysis.tables.checks import lacking
 from factuality_harness.analysis.tables.model import Table
 from factuality_harness.analysis.tables.paper import PAPER
 from factuality_harness.analysis.tables.render import latex, markdown
-from factuality_harness.analysis.tables.text import differences_frame, differences_grid, frame, grid
-from factuality_harness.analysis.tables.trace import trace
-from factuality_harness.harness.errors import command
+from factuality_harness.analysis.tables.text import differences_to_frame, differences_to_grid, to_frame, to_grid
+from factuality_harness.analysis.tables.trace import trace_back
+from factuality_harness.harness.commands import Flag, Out
 
 
-def write(tables: Iterable[Table], out: Path) -> list[Path]:
+def write_tables(tables: Iterable[Table], out: Path) -> list[Path]:
     """Every table as NAME.md, NAME.csv, NAME.tex, with its differences, and all of them in README.md. Raises
     HarnessError when `out` cannot be written."""
     everything: list[str] = []
     contents: dict[str, str] = {}
     for table in tables:
-        grids = [g for g in (grid(table), differences_grid(table)) if g is not None]
+        grids = [g for g in (to_grid(table), differences_to_grid(table)) if g is not None]
         text = "\n".join(markdown(g, level) for level, g in enumerate(grids, 2))
         everything.append(text)
-        files = {f"{table.name}.md": text, f"{table.name}.csv": frame(table).to_csv(index=False, lineterminator="\n")}
-        files[f"{table.name}.tex"] = "\n".join(
+        contents[f"{table.name}.md"] = text
+        contents[f"{table.name}.csv"] = _csv(to_frame(table))
+        contents[f"{table.name}.tex"] = "\n".join(
             latex(g, f"{table.name}{'-differences' * i}") for i, g in enumerate(grids)
         )
         if len(grids) > 1:
-            files[f"{table.name}_differences.csv"] = differences_frame(table).to_csv(index=False, lineterminator="\n")
-        contents |= files
+            contents[f"{table.name}_differences.csv"] = _csv(differences_to_frame(table))
     contents["README.md"] = "# Tables\n\n" + "\n".join(everything)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -43,23 +46,46 @@ def write(tables: Iterable[Table], out: Path) -> list[Path]:
     return [out / name for name in contents]
 
 
-@command
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.tables", description=str(__doc__).split("\n")[0])
-    parser.add_argument("--results", type=Path, required=True, help="a sweep's store, or its collected files")
-    parser.add_argument("--out", type=Path, help="default: RESULTS/tables")
-    parser.add_argument("--paper", type=Path, default=PAPER, help="published numbers (default: results/paper)")
-    parser.add_argument("--mixed-judges", action="store_true", help="allow several judges in one table")
-    parser.add_argument("--trace", nargs=3, metavar=("TABLE", "ROW", "COLUMN"), help="where a number comes from")
-    args = parser.parse_args(argv)
-    results = load_results(args.results)
-    tables = build(results, args.paper, mixed_judges=args.mixed_judges)
-    if args.trace:
-        print(trace(results, find(tables, args.trace[0]), *args.trace[1:]))
+def _csv(frame: pd.DataFrame) -> str:
+    return frame.to_csv(index=False, lineterminator="\n")
+
+
+def tables(
+    *,
+    results: Path,
+    out: Out | None = None,
+    paper: Path = PAPER,
+    mixed_judges: Flag = False,
+    trace: Annotated[tuple[str, str, str] | None, Parameter(show_default=False)] = None,
+) -> None:
+    """The paper's tables, ours beside the published numbers.
+
+    Each table comes as Markdown, CSV and LaTeX; ours under "this run: …", the paper's under "paper". Scores are in
+    percent: mean over seeds with a 95 % t interval over seeds (for one seed the interval over topics, marked); over few
+    seeds it may leave 0 to 100. What has not run is "missing", what ran without that task or metric "not scored", what
+    only one side has is "–".
+
+    Parameters
+    ----------
+    results
+        A sweep's store, or its collected files.
+    out
+        Folder to write to, RESULTS/tables where none is given.
+    paper
+        Folder of the published numbers.
+    mixed_judges
+        Allow several judges in one table.
+    trace
+        TABLE ROW COLUMN: print where a number comes from instead. TABLE is a number of the paper or an experiment's
+        name, ROW its key values joined by ", ", COLUMN a column's name.
+    """
+    found = load_results(results)
+    built = build_tables(found, paper, mixed_judges=mixed_judges)
+    if trace:
+        print(trace_back(found, find_tables(built, trace[0]), *trace[1:]))
         return
-    for path in write(tables, args.out or args.results / "tables"):
+    for path in write_tables(built, out or results / "tables"):
         print(path)
-    for table in tables:
+    for table in built:
         for note in lacking(table):
             print(note, file=sys.stderr)

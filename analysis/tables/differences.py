@@ -11,7 +11,7 @@ from factuality_harness.harness.errors import HarnessError
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class RowDifference:
     """A row's value minus another's, paired by seed, in lm_eval's units."""
 
     row: Row
@@ -20,7 +20,7 @@ class Difference:
     estimate: Estimate
 
 
-def halves(table: Table) -> dict[tuple[str, str], Difference]:
+def half_differences(table: Table) -> dict[tuple[str, str], RowDifference]:
     """(row, column) to second minus first half, for tables of the paper that print a difference. The halves are the
     rows that share all labels but `distance`; where the paper has some of them, those."""
     if table.paper is None or "diff" not in table.paper.values:
@@ -37,7 +37,7 @@ def halves(table: Table) -> dict[tuple[str, str], Difference]:
             for column in table.columns:
                 if column.percent:
                     difference = paired(second, first, column)
-                    found[second.name, column.name] = Difference(second, first, column, difference)
+                    found[second.name, column.name] = RowDifference(second, first, column, difference)
     return found
 
 
@@ -46,13 +46,13 @@ def is_named(row: Row, wanted: str) -> bool:
     return row.name == wanted or any(set(cell.labels.values()) == {wanted} for cell in row.cells.values())
 
 
-def differences(table: Table) -> list[Difference]:
+def differences(table: Table) -> list[RowDifference]:
     """Every row against its experiment's `table.reference`: a row's full name, the one label of a row (`base`), or a
     value of one axis (compared with the row whose other labels are the same). Empty without a reference.
 
     Raises HarnessError for a reference that is no label.
     """
-    out: list[Difference] = []
+    out: list[RowDifference] = []
     for experiment in table.experiments:
         wanted = experiment.table.get("reference")
         if wanted is None:
@@ -67,7 +67,7 @@ def differences(table: Table) -> list[Difference]:
             found |= other is not None
             if other is not None and other is not row:
                 for column in (c for c in table.columns if c.percent):
-                    out.append(Difference(row, other, column, paired(row, other, column)))
+                    out.append(RowDifference(row, other, column, paired(row, other, column)))
         if rows and not found:
             raise HarnessError(
                 f"experiment {experiment.name}: reference {wanted!r} is no label; the rows are "

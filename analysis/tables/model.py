@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from factuality_harness.analysis.intervals import NAN, Z95, Estimate, over_seeds, paired_difference
+from factuality_harness.analysis.intervals import Estimate, of_one_run, over_seeds, paired_difference
 from factuality_harness.analysis.results import CellResult, ExperimentResult, TaskScore
 from factuality_harness.analysis.tables.paper import PaperTable
 from factuality_harness.analysis.tables.render import NONE
@@ -93,25 +92,16 @@ class Row:
         return len(self.measured(column)) == 1 < len(self.by_seed(column))
 
     def estimate(self, column: Column) -> Estimate | None:
-        """Mean over the seeds measured with its interval in lm_eval's units; for one the interval over topics, or from
-        the standard error over questions. None when no seed has run."""
+        """Mean over the seeds measured with its interval in lm_eval's units; for one its own interval
+        (`of_one_run`). None when no seed has run."""
         values = self.measured(column)
         if not values:
             return None
-        found = over_seeds(values.values())
         if len(values) > 1:
-            return found
+            return over_seeds(values.values())
         score = self.score(column, next(iter(values)))
         assert score is not None
-        name = score.key(self.metric(column)) or ""
-        low, high = (score.metrics.get(f"{name}_ci95_{end}", NAN) for end in ("low", "high"))
-        if not math.isnan(low):
-            return Estimate(found.mean, low, high, 1, "topics")
-        base, _, of = name.partition(",")
-        error = score.metrics.get(f"{base}_stderr,{of}" if of else f"{base}_stderr", NAN)
-        if not math.isnan(error):
-            return Estimate(found.mean, found.mean - Z95 * error, found.mean + Z95 * error, 1, "questions")
-        return found
+        return of_one_run(score.metrics, score.key(self.metric(column)) or "")
 
 
 def paired(row: Row, reference: Row, column: Column) -> Estimate:

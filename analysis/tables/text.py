@@ -1,15 +1,4 @@
-"""Every table of the paper, and of experiments of our own, from lm_eval's result files, beside the published numbers.
-
-    python -m analysis.tables --results DIR [--out DIR/tables] [--mixed-judges]
-    python -m analysis.tables --results DIR --trace TABLE ROW COLUMN
-
-DIR is a sweep's store or its collected files. Each table comes as Markdown, CSV and LaTeX; ours under "this run: …",
-the paper's under "paper". Scores are in percent: mean over seeds with a 95 % t interval over seeds (for one seed the
-interval over topics, marked); over few seeds it may leave 0 to 100. What has not run is "missing", what ran without
-that task or metric "not scored", what only one side has is "–". --trace prints where a
-number comes from: TABLE is a number of the paper or an experiment's name, ROW its key values joined by ", ", COLUMN a
-column's name.
-"""
+"""A table as text: cells for readers, numbers for programs."""
 
 from __future__ import annotations
 
@@ -19,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
-from factuality_harness.analysis.tables.differences import Difference, differences, halves
+from factuality_harness.analysis.tables.differences import RowDifference, differences, half_differences
 from factuality_harness.analysis.tables.model import Column, Row, Table, scores
 from factuality_harness.analysis.tables.render import NONE, Grid, Group
 
@@ -36,7 +25,7 @@ def number(value: float, column: Column) -> str:
     return f"{value:.0f}" if value == round(value) else f"{value:.1f}"
 
 
-MARKS = {"topics": "†", "questions": "‡"}
+INTERVAL_MARKS = {"topics": "†", "questions": "‡"}
 
 
 def cell_text(row: Row, column: Column) -> str:
@@ -48,7 +37,7 @@ def cell_text(row: Row, column: Column) -> str:
         return absent(row, column)
     text = number(found.mean, column)
     if column.percent and not math.isnan(found.low):
-        text += f" [{number(found.low, column)}, {number(found.high, column)}]{MARKS.get(found.over, '')}"
+        text += f" [{number(found.low, column)}, {number(found.high, column)}]{INTERVAL_MARKS.get(found.over, '')}"
     return text
 
 
@@ -70,10 +59,10 @@ def seeds_text(row: Row, columns: Sequence[Column]) -> str:
 Texts = dict[str, Callable[[Row], str]]  # heading to what a row shows there
 
 
-def grid(table: Table) -> Grid:
+def to_grid(table: Table) -> Grid:
     """The table for readers; correct and incorrect counts share a column."""
     ours: Texts = {c.name: lambda row, c=c: cell_text(row, c) for c in table.columns}  # type: ignore[misc]
-    own_difference = {name: d for (name, _), d in reversed(halves(table).items())}
+    own_difference = {name: d for (name, _), d in reversed(half_differences(table).items())}
     if own_difference:
         ours["diff"] = lambda row: difference_text(own_difference[row.name]) if row.name in own_difference else NONE
     if table.columns:
@@ -121,7 +110,7 @@ def _printed_columns(table: Table) -> dict[str, Callable[[Mapping[str, str]], st
     return columns
 
 
-def difference_text(difference: Difference) -> str:
+def difference_text(difference: RowDifference) -> str:
     """Points with sign and interval."""
     e = difference.estimate.scaled(100)
     if not e.n:
@@ -130,13 +119,13 @@ def difference_text(difference: Difference) -> str:
     return text if math.isnan(e.low) else f"{text} [{e.low:+.1f}, {e.high:+.1f}]"
 
 
-def differences_grid(table: Table) -> Grid | None:
+def differences_to_grid(table: Table) -> Grid | None:
     """Differences from the reference for readers; None without a reference."""
     found = differences(table)
     if not found:
         return None
     names = tuple(dict.fromkeys(d.column.name for d in found))
-    by_row: dict[str, list[Difference]] = defaultdict(list)
+    by_row: dict[str, list[RowDifference]] = defaultdict(list)
     for difference in found:
         by_row[difference.row.name].append(difference)
     rows = []
@@ -152,10 +141,10 @@ def differences_grid(table: Table) -> Grid | None:
     return Grid(f"{table.title}: differences", groups, tuple(rows), tuple(notes))
 
 
-def frame(table: Table) -> pd.DataFrame:
+def to_frame(table: Table) -> pd.DataFrame:
     """The table for programs: numbers and limits in columns of their own, ours and the paper's with their heading."""
     records = []
-    own_difference = halves(table)
+    own_difference = half_differences(table)
     for row in table.rows:
         record = {key: table.shown(row, key) for key in table.keys}
         for column in table.columns:
@@ -189,7 +178,7 @@ def _number(value: float, column: Column) -> str:
     return "" if math.isnan(value) else f"{100 * value:.2f}" if column.percent else f"{value:.4g}"
 
 
-def differences_frame(table: Table) -> pd.DataFrame:
+def differences_to_frame(table: Table) -> pd.DataFrame:
     """Differences from the reference for programs, in points."""
     return pd.DataFrame(
         [

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from factuality_harness.analysis.results import CellResult, Results, read_json
-from factuality_harness.analysis.tables.differences import halves
+from factuality_harness.analysis.tables.differences import half_differences
 from factuality_harness.analysis.tables.model import Column, Row, Table
 from factuality_harness.harness.errors import HarnessError
 
 
-def trace(results: Results, tables: Sequence[Table], row: str, column: str) -> str:
+def trace_back(results: Results, tables: Sequence[Table], row: str, column: str) -> str:
     """Text for people; the first of the tables that has such a row counts.
 
     A difference of two halves (`diff`) is traced to both of them. Raises HarnessError for a row or column that is not
@@ -26,7 +26,7 @@ def trace(results: Results, tables: Sequence[Table], row: str, column: str) -> s
             f"{table.name}: {row} stands only in the paper (results/paper/{file}); no cell was run for it"
         )
     if column == "diff":
-        pair = next((d for (name, _), d in halves(table).items() if name == found.name), None)
+        pair = next((d for (name, _), d in half_differences(table).items() if name == found.name), None)
         if pair is None:
             raise HarnessError(f"{table.name}: {found.name} shows no difference; ask for the second of two halves")
         parts = [_lines(results, table, r, pair.column) for r in (pair.row, pair.reference)]

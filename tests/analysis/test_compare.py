@@ -12,27 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
-from factuality_harness.analysis.compare import (
-    Answer,
-    Key,
-    Run,
-    check,
-    compare,
-    compare_all,
-    holm,
-    influences,
-    main,
-    open_cell,
-    open_run,
-    questions_needed,
-    report,
-    swap_test,
-    verdict,
-)
+from factuality_harness.analysis.compare.differences import compare_pair
+from factuality_harness.analysis.compare.runs import Answer, JudgedRun, Key, check_alike, open_cell, open_run
+from factuality_harness.analysis.compare.statistics import holm, influences, questions_needed, swap_test
+from factuality_harness.analysis.compare.verdict import compare_all, comparison_text, verdict_on
 from factuality_harness.analysis.intervals import paired_difference
 from factuality_harness.harness.metrics import Counts, factuality
+from tests.helpers.cli import command
 from tests.helpers.stores import NEAR, StoreBuilder, annotation, full_store, lm_eval_files, questions
 
+main = command("compare")
 RUNS = 2_000
 
 
@@ -70,7 +59,7 @@ def test_interval_covers_and_pairing_pays() -> None:
     covered, tighter = [], []
     for i in range(500):
         runs = [run_of(f"r{n}", table) for n, table in enumerate(checkpoints(rng, 60, 0.06))]
-        found = compare(*runs, seed=i, resamples=1_000)
+        found = compare_pair(*runs, seed=i, resamples=1_000)
         covered.append(found.score.low <= truth <= found.score.high)
         tighter.append(found.tighter)
     print(f"\ntrue difference {truth:.4f}: covers {np.mean(covered):.3f}, {np.mean(tighter):.2f} times tighter")
@@ -81,7 +70,8 @@ def test_interval_covers_and_pairing_pays() -> None:
 def test_questions_needed_give_the_power_they_promise() -> None:
     rng = np.random.default_rng(5)
     planned = [
-        compare(*(run_of("r", t) for t in checkpoints(rng, 200, 0.06)), detect=0.056, seed=i).needed for i in range(5)
+        compare_pair(*(run_of("r", t) for t in checkpoints(rng, 200, 0.06)), detect=0.056, seed=i).needed
+        for i in range(5)
     ]
     topics = round(float(np.mean([n for n in planned if n])))  # a question a topic
     found = [swap_test(*checkpoints(rng, topics, 0.06), resamples=399, seed=i) <= 0.05 for i in range(600)]
@@ -89,12 +79,12 @@ def test_questions_needed_give_the_power_they_promise() -> None:
     assert abs(np.mean(found) - 0.8) < 0.07
 
 
-def run_of(name: str, table: np.ndarray, **extra: int) -> Run:
+def run_of(name: str, table: np.ndarray, **extra: int) -> JudgedRun:
     answers: dict[Key, Answer] = {
         ("", f"q{i}", "1"): Answer(f"t{i}", Counts(f"t{i}", 1, int(ok), int(n - ok), **extra), 0)
         for i, (ok, n) in enumerate(table)
     }
-    return Run(name, "task", "1", "judge", answers)
+    return JudgedRun(name, "task", "1", "judge", answers)
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 6)] * 4), min_size=2, max_size=12), st.integers(0, 99))
@@ -134,7 +124,7 @@ def test_questions_needed_is_the_textbook_formula() -> None:
 
 def test_without_a_variance_no_number_of_questions_is_planned() -> None:
     found = compare_all([made("a", [(0, 0)] * 30), made("b", BETTER)])
-    assert "n/a questions paired, n/a unpaired" in report(found)
+    assert "n/a questions paired, n/a unpaired" in comparison_text(found)
 
 
 def test_holm() -> None:
@@ -147,7 +137,7 @@ def test_holm() -> None:
 
 def made(
     name: str, rows: list[tuple[int, int]], *, nofact: int = 1, unparsed: int = 0, declined: int | None = 0
-) -> Run:
+) -> JudgedRun:
     run = run_of(name, np.array(rows), nofact=nofact, unparsed=unparsed)
     return replace(run, answers={k: replace(a, declined=declined) for k, a in run.answers.items()})
 
@@ -201,14 +191,14 @@ BETTER = [(7 + i % 2, 10) for i in range(30)]
         (made("b", BASE), ["b and a do not differ"]),
     ],
 )
-def test_verdict(run: Run, words: list[str]) -> None:
-    (found,) = compare_all(check([made("a", BASE), run]))
+def test_verdict(run: JudgedRun, words: list[str]) -> None:
+    (found,) = compare_all(check_alike([made("a", BASE), run]))
     assert all(word in found.verdict for word in words), found.verdict
     assert found.verdict.endswith(".")
     assert "\n" not in found.verdict
 
 
-def cells(gains: list[int]) -> list[Run]:
+def cells(gains: list[int]) -> list[JudgedRun]:
     """Two cells of 30 questions a seed; gains: in correct facts of 10 a question, by seed."""
     found = []
     for name, gain in (("a", [0] * len(gains)), ("b", gains)):
@@ -219,7 +209,7 @@ def cells(gains: list[int]) -> list[Run]:
             for seed in range(len(gains))
             for i, (ok, _) in enumerate(BASE)
         }
-        found.append(Run(name, "task", "1", "judge", answers))
+        found.append(JudgedRun(name, "task", "1", "judge", answers))
     return found
 
 
@@ -236,13 +226,13 @@ def cells(gains: list[int]) -> list[Run]:
     ],
 )
 def test_certain_within_its_seeds_is_not_certain_over_them(gains: list[int], words: str | None) -> None:
-    (found,) = compare_all(check(cells(gains)))
+    (found,) = compare_all(check_alike(cells(gains)))
     expected = paired_difference({i: g / 10 for i, g in enumerate(gains)}, {i: 0.0 for i in range(len(gains))})
     assert found.p_holm < 0.05 and found.over_seeds is not None
     assert astuple(found.over_seeds) == pytest.approx(astuple(expected), nan_ok=True)
     assert ("training seed" in found.verdict) == (words is not None)
     assert (words or "without a sign of fewer") in found.verdict, found.verdict
-    text = report([found])
+    text = comparison_text([found])
     assert "how training seeds vary is not in them" in text and f"over {len(gains)} training seeds, paired" in text
 
 
@@ -314,7 +304,7 @@ def test_questions_are_paired_by_their_hash(tmp_path: Path) -> None:
         lm_eval_files(tmp_path / name, {NEAR: given[::order]})
         (samples,) = (tmp_path / name).glob("samples_*")
         rewrite(samples, {i: {"doc_hash": f"hash {len(given) - 1 - i if order < 0 else i}"} for i in range(len(given))})
-    found = compare(*check([open_run(tmp_path / "a"), open_run(tmp_path / "b")]))
+    found = compare_pair(*check_alike([open_run(tmp_path / "a"), open_run(tmp_path / "b")]))
     assert (found.score.difference, found.score.low, found.score.high) == (0.0, 0.0, 0.0)
 
 
@@ -359,14 +349,14 @@ def test_what_cannot_be_compared(
 def test_common_questions(tmp_path: Path) -> None:
     lm_eval_files(tmp_path / "a", {NEAR: questions(4)})
     lm_eval_files(tmp_path / "b", {NEAR: questions(5, topics=8)})
-    runs = check([open_run(tmp_path / "a"), open_run(tmp_path / "b")], common=True)
-    assert compare(*runs).questions == 8
+    runs = check_alike([open_run(tmp_path / "a"), open_run(tmp_path / "b")], common=True)
+    assert compare_pair(*runs).questions == 8
 
 
 def test_cells_pool_their_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     full_store(tmp_path)
     base, ours = (open_cell(tmp_path, "table02_mask", {"setting": s}, NEAR) for s in ("base", "w/ mask"))
-    found = compare(base, ours)
+    found = compare_pair(base, ours)
     assert (found.questions, found.clusters) == (30, 10)  # three seeds about the same topics
     command = ["--results", str(tmp_path), "--experiment", "table02_mask", "--task", NEAR]
     assert main([*command, "--cell", "setting=base", "--cell", "setting=w/ mask", "--cell", "setting=w/o mask"]) == 0
@@ -389,15 +379,15 @@ def test_a_topic_in_two_worlds_is_two_clusters(tmp_path: Path) -> None:
 
 
 def test_collected_results_compare_the_same(tmp_path: Path) -> None:
-    from factuality_harness.analysis.collect import main as collect
+    collect = command("collect")
 
     full_store(tmp_path / "store")
     assert collect(["--results", str(tmp_path / "store"), "--out", str(tmp_path / "small")]) == 0
     found = [
-        compare(*(open_cell(tmp_path / root, "table02_mask", {"setting": s}, NEAR) for s in ("base", "w/ mask")))
+        compare_pair(*(open_cell(tmp_path / root, "table02_mask", {"setting": s}, NEAR) for s in ("base", "w/ mask")))
         for root in ("store", "small")
     ]
     assert found[0].score == found[1].score
     assert found[0].p_value == found[1].p_value
     assert np.isnan(found[1].checks[1].run)  # responses are not collected, so abstention is not known
-    assert verdict(found[1]).endswith("; whether it has more abstaining responses could not be checked.")
+    assert verdict_on(found[1]).endswith("; whether it has more abstaining responses could not be checked.")

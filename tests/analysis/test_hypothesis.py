@@ -1,9 +1,10 @@
-"""Gain against distance: the statistics against scipy and brute force, the command on a store with real base models."""
+"""Gain against distance: the statistics against scipy and brute force, the command on a store."""
 
 from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -16,14 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from factuality_harness.analysis.hypothesis import Point, _ranks, gain_against_distance, main, read_points, write_points
+from factuality_harness.analysis.hypothesis.fit import gain_against_distance, weighted_ranks
+from factuality_harness.analysis.hypothesis.points import Point, read_points, write_points
 from factuality_harness.analysis.results import load_results
 from factuality_harness.harness.annotation import Annotation, Judgement, Label, Sentence
-from factuality_harness.harness.embeddings.models import open_embedding
-from factuality_harness.harness.embeddings.neighbours import distances
+from factuality_harness.harness.embeddings.distances import TopicDistances, read_distances, write_distances
+from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
-from factuality_harness.harness.world.base import BaseConfig, build_base
-from factuality_harness.harness.world.generate import WorldConfig, world_of
+from factuality_harness.harness.world.generate import World, WorldConfig
+from tests.helpers.cli import command
+
+main = command("hypothesis")
 
 
 def point(topic: str, distance: float, gain: float, seed: int = 0, unit: str = "") -> Point:
@@ -80,7 +84,7 @@ def test_weighted_ranks_are_those_of_repeated_values(values: list[tuple[int, int
     x, counts = np.array([v for v, _ in values], dtype=float), np.array([c for _, c in values])
     repeated = stats.rankdata(np.repeat(x, counts))
     expected = repeated - repeated.mean()
-    np.testing.assert_allclose(np.repeat(_ranks(x, counts[None, :].astype(float))[0], counts), expected)
+    np.testing.assert_allclose(np.repeat(weighted_ranks(x, counts[None, :].astype(float))[0], counts), expected)
 
 
 def test_the_bootstrap_is_that_of_repeated_points() -> None:
@@ -143,8 +147,6 @@ def test_the_order_of_points_does_not_matter(seed: int) -> None:
 
 
 def test_what_has_no_slope_is_refused() -> None:
-    from factuality_harness.harness.errors import HarnessError
-
     with pytest.raises(HarnessError, match="2 topics with a gain"):
         gain_against_distance(noisy(0, 2, 1))
     with pytest.raises(HarnessError, match="there is no slope"):
@@ -195,30 +197,47 @@ def write_score(folder: Path, rows: list[Annotation], task: str = "world_factual
     write_jsonl(where / f"samples_{task}_{stamp}.jsonl", samples)
 
 
+WORLDS = {seed: World(WorldConfig(seed=seed, clusters=8, topics=(3, 1, 3), bio_clusters=0)) for seed in (0, 1)}
+
+
+def measured(seed: int) -> TopicDistances:
+    """Distances as a sweep's stage writes them: near topics lie nearer."""
+    rng = random.Random(f"distances {seed}")
+    test = WORLDS[seed].select("test")
+    return TopicDistances(
+        embedding="hidden:policy@1",
+        text="Entry: {topic}, {kind} of",
+        template=None,
+        k=2,
+        centre=True,
+        training_topics=12,
+        distance={t.name: rng.uniform(0.1, 0.4) + 0.3 * (t.side != "near") for t in test},
+        unit={t.name: f"world {seed}, {t.cluster}" for t in test},
+    )
+
+
+def rewrite(store: Path, seed: int, **changes: Any) -> None:
+    """Change what the distances file of a seed says."""
+    file = store / "stages" / f"distances-{seed}" / "distances.json"
+    write_distances(file, replace(read_distances(file), **changes))
+
+
 @pytest.fixture(scope="module")
 def whole_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seeds of a small world with their base models (hardly trained), trained on the near side's topics. Answers
-    have 10 sentences; after alignment those on near topics hold about 8 right ones instead of 4, the others about 5; on
-    one test topic nothing can be checked."""
+    """Two seeds of a small world, trained on the near side's topics; neither models nor pairs are there. Answers have
+    10 sentences; after alignment those on near topics hold about 8 right ones instead of 4, the others about 5; on one
+    test topic nothing can be checked."""
     root = tmp_path_factory.mktemp("store")
-    stages, cells = root / "stages", []
+    cells = []
 
-    def stage(name: str, kind: str, needs: dict[str, str], settings: dict[str, Any] | None = None) -> Path:
-        folder = stages / name
+    def stage(name: str, kind: str) -> Path:
+        folder = root / "stages" / name
         folder.mkdir(parents=True, exist_ok=True)
-        record = {"kind": kind, "settings": settings or {}, "needs": needs, "seconds": 1.0, "commands": []}
+        record = {"kind": kind, "settings": {}, "needs": {}, "seconds": 1.0, "commands": []}
         (folder / "stage.json").write_text(json.dumps(record))
         return folder
 
-    for seed in (0, 1):
-        config = WorldConfig(seed=seed, clusters=8, topics=(3, 1, 3), bio_clusters=0)
-        size = BaseConfig(steps=2, batch=4, width=32, heads=2, feed_forward=32)
-        base = build_base(stages / f"base-{seed}", config, size)
-        world = world_of(base)
-        stage(f"base-{seed}", "base", {}, {"world": asdict(config), "base": asdict(size)})
-        pairs = stage(f"pair-{seed}", "pair", {"annotate": f"annotate-{seed}"})
-        write_jsonl(pairs / "pairs.jsonl", ({"topic": t.name} for t in world.select("train", "near") for _ in range(2)))
-        stage(f"train-{seed}", "train", {"model": f"base-{seed}", "pair": f"pair-{seed}"})
+    for seed, world in WORLDS.items():
         rng = random.Random(seed)
         test = world.select("test")
         for kind in ("score-base", "score-train"):
@@ -226,16 +245,12 @@ def whole_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for t in test * 2:
                 right = 4 if kind == "score-base" else (8 if t.side == "near" else 5) + rng.choice((-1, 0, 1))
                 answers.append(annotated(t.name, *((0, 0) if t is test[0] else (right, 10 - right))))
-            needs = {"model": f"train-{seed}" if kind == "score-train" else f"base-{seed}"}
-            write_score(stage(f"{kind}-{seed}", "score", needs), answers)
-        common = {"base": f"base-{seed}"}
+            write_score(stage(f"{kind}-{seed}", "score"), answers)
+        write_distances(stage(f"distances-{seed}", "distances") / "distances.json", measured(seed))
+        trained = {role: f"{role}-{seed}" for role in ("pair", "train", "distances")} | {"score": f"score-train-{seed}"}
         cells += [
-            {"labels": {"method": "base"}, "seed": seed, "stages": {**common, "score": f"score-base-{seed}"}},
-            {
-                "labels": {"method": "Mask-DPO"},
-                "seed": seed,
-                "stages": {**common, "pair": f"pair-{seed}", "train": f"train-{seed}", "score": f"score-train-{seed}"},
-            },
+            {"labels": {"method": "base"}, "seed": seed, "stages": {"score": f"score-base-{seed}"}},
+            {"labels": {"method": "Mask-DPO"}, "seed": seed, "stages": trained},
         ]
     (root / "experiments").mkdir()
     experiment = {"name": "main", "title": "Main", "table": {}, "cells": cells}
@@ -249,38 +264,36 @@ def store(whole_store: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole_store, tmp_path / "store"))
 
 
-def run(store: Path, *more: str, cell: str = "method=Mask-DPO", embedding: str = "hidden:policy@1") -> int:
-    named = ["--experiment", "main", "--cell", cell, "--baseline", "method=base", "--embedding", embedding]
-    return main(["--results", str(store), *named, "--out", str(store / "gain.csv"), *more])
+def run(store: Path, *more: str) -> int:
+    """The command; more: options added to the usual ones, or in their place."""
+    options = {"--results": str(store), "--experiment": "main", "--cell": "method=Mask-DPO"}
+    options |= {"--baseline": "method=base", "--out": str(store / "gain.csv")}
+    options |= dict(zip(more[::2], more[1::2], strict=True))
+    return main([word for pair in options.items() for word in pair])
 
 
 def test_points_of_a_store(whole_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(whole_store, "--template", "Tell me of {topic}.", "--k", "2") == 0
+    assert run(whole_store) == 0
     points = read_points(whole_store / "gain.csv")
     summary = json.loads((whole_store / "gain.json").read_text())
-    for seed in (0, 1):
-        folder = whole_store / "stages" / f"base-{seed}"
-        world = world_of(folder)
+    for seed, world in WORLDS.items():
         own = {p.topic: p for p in points if p.seed == seed}
         test = world.select("test")
         assert [*own] == [t.name for t in test[1:]]
         assert summary["topics_without_checkable_sentences"][str(seed)] == [test[0].name]
-        # Distances, from the model itself and by hand.
-        train = [t.name for t in world.select("train", "near")]
-        names = [*train, *own]
-        vectors = open_embedding(f"hidden:{folder}@1", template="Tell me of {topic}.").embed(names).astype(float)
-        vectors -= vectors.mean(axis=0)
-        table = np.sort(distances(vectors[: len(train)], vectors[len(train) :]), axis=1)[:, :2].mean(axis=1)
-        np.testing.assert_allclose([p.distance for p in own.values()], table, atol=1e-4)
         for t in test[1:]:
             p = own[t.name]
+            assert p.distance == pytest.approx(measured(seed).distance[t.name], abs=1e-6)
             assert (p.baseline, p.checkable_baseline, p.checkable_aligned) == (0.4, 20, 20)
             assert p.gain == pytest.approx(p.aligned - 0.4, abs=1e-6)
             assert abs(p.gain - (0.4 if t.side == "near" else 0.1)) <= 0.1 + 1e-6
             assert p.unit == f"world {seed}, {t.cluster}"
     fit = gain_against_distance(points)
+    assert fit.slope_ci95[1] < 0
     assert summary["fit"]["slope"] == pytest.approx(fit.slope, abs=1e-3) and summary["fit"]["units"] == 16
     assert summary["clustered_on"] == "clusters of the fact world, within a seed"
+    for name in ("embedding", "text", "template", "k", "centre"):
+        assert summary[name] == getattr(measured(0), name)
     results = load_results(whole_store)
     expected = {s.file: s.sha256 for c in results.experiments["main"].cells for s in c.scores.values()}
     assert summary["files"] == expected and len(expected) == 4
@@ -288,56 +301,14 @@ def test_points_of_a_store(whole_store: Path, capsys: pytest.CaptureFixture[str]
     assert json.loads((whole_store / "gain.manifest.json").read_text())["packages"]["numpy"]
 
 
-def test_an_embedding_that_knows_the_answer_shows_it(store: Path) -> None:
-    """Training topics named after near clusters' test topics: n-grams see how near they are, random vectors do not."""
-    for seed in (0, 1):
-        world = world_of(store / "stages" / f"base-{seed}")
-        topics = [{"topic": f"{t.name}ar"} for t in world.select("test", "near")]
-        write_jsonl(store / "stages" / f"pair-{seed}" / "pairs.jsonl", topics)
-    assert run(store, embedding="tfidf") == 0
-    seen = json.loads((store / "gain.json").read_text())["fit"]
-    assert seen["slope_ci95"][1] < 0 and seen["rho_ci95"][1] < -0.3
-    assert run(store, embedding="random") == 0
-    chance = json.loads((store / "gain.json").read_text())["fit"]
-    assert chance["rho_ci95"][0] < 0 < chance["rho_ci95"][1] and abs(chance["rho"]) < abs(seen["rho"]) / 2
-
-
-def test_a_text_may_name_the_kind(store: Path) -> None:
-    """Distances are those of the texts a person would write; the kind comes from the world."""
-    assert run(store, "--text", "Entry: {topic}, {kind} of", "--no-centre") == 0
-    folder = store / "stages" / "base-1"
-    world = world_of(folder)
-    an = {"painter": "a painter", "island": "an island", "battle": "a battle", "engine": "an engine"}
-    text = {t.name: f"Entry: {t.name}, {an[t.kind]} of" for t in world.topics}
-    own = [p for p in read_points(store / "gain.csv") if p.seed == 1]
-    embedding = open_embedding(f"hidden:{folder}@1")
-    train = embedding.embed([text[t.name] for t in world.select("train", "near")])
-    table = distances(train, embedding.embed([text[p.topic] for p in own]))
-    np.testing.assert_allclose([p.distance for p in own], table.min(axis=1), atol=1e-5)
-
-
-def test_the_policy_of_a_cell_without_a_world(store: Path) -> None:
-    """The chain of train stages ends at the model that was named; topics are then the units."""
-    file = store / "experiments" / "main.json"
-    data = json.loads(file.read_text())
-    data["cells"] = [c for c in data["cells"] if c["seed"] == 0]
-    for cell in data["cells"]:
-        del cell["stages"]["base"]
-    file.write_text(json.dumps(data))
-    record = store / "stages" / "train-0" / "stage.json"
-    first = json.loads(record.read_text())
-    named = shutil.copytree(store / "stages" / "base-0", store / "elsewhere")
-    (store / "stages" / "train-sft").mkdir()
-    (store / "stages" / "train-sft" / "stage.json").write_text(
-        json.dumps({**first, "needs": {"model": f"model:{named}"}})
-    )
-    record.write_text(json.dumps({**first, "needs": {"model": "train-sft", "pair": "pair-0"}}))
-    shutil.rmtree(store / "stages" / "base-0")
+def test_topics_outside_a_world_are_the_units(store: Path) -> None:
+    for seed in WORLDS:
+        rewrite(store, seed, unit={})
     assert run(store) == 0
-    assert run(store, "--text", "{topic}, {kind}") == 2
     summary = json.loads((store / "gain.json").read_text())
     assert summary["clustered_on"] == "topics, over all seeds they occur in"
-    assert summary["fit"]["units"] == summary["fit"]["points"] == 23
+    assert summary["fit"]["points"] == 46
+    assert summary["fit"]["units"] == len({p.topic for p in read_points(store / "gain.csv")})
 
 
 def test_a_seed_that_has_not_run_is_named(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -363,8 +334,11 @@ def not_run(store: Path) -> None:
         (store / "stages" / f"score-train-{seed}" / "stage.json").unlink()
 
 
-def nameless(store: Path) -> None:
-    write_jsonl(store / "stages" / "pair-0" / "pairs.jsonl", [{"topic": "document-0123456789ab"}])
+def unmeasured(store: Path) -> None:
+    file = store / "experiments" / "main.json"
+    data = json.loads(file.read_text())
+    del data["cells"][1]["stages"]["distances"]
+    file.write_text(json.dumps(data))
 
 
 def doubled(store: Path) -> None:
@@ -381,21 +355,18 @@ def doubled(store: Path) -> None:
         (other_questions, [], "not the same questions"),
         (not_run, ["--task", "world_factuality"], "no seed has world_factuality scored in both cells"),
         (not_run, [], "both cells have 0 judged tasks; choose with --task: none"),
-        (nameless, [], "pairs.jsonl, row 1: its topic has no name"),
+        (unmeasured, [], "no distances were measured for the cell .*; add `distances` to the experiment"),
+        (lambda s: rewrite(s, 1, k=3), [], "distances with k 2 under seed 0 and 3 under seed 1"),
+        (lambda s: rewrite(s, 0, distance={}), [], "no distance of the test topic .*; measure them for the questions"),
+        (
+            lambda s: (s / "stages" / "distances-1" / "distances.json").unlink(),
+            [],
+            r"distances-1/distances\.json: no such file; .* \(give the sweep's store\)",
+        ),
         (
             doubled,
             [],
             "method=Mask-DPO fits 2 cells of main; there are method=Mask-DPO; method=Mask-DPO,size=all",
-        ),
-        (
-            lambda s: (s / "stages" / "pair-1" / "pairs.jsonl").unlink(),
-            [],
-            "pairs.jsonl: no such file; give the sweep's store",
-        ),
-        (
-            lambda s: (s / "stages" / "base-1" / "config.json").unlink(),
-            [],
-            "base-1: no checkpoint of the cell's base model",
         ),
         (
             None,
@@ -406,15 +377,6 @@ def doubled(store: Path) -> None:
         (None, ["--cell", "method"], "'method': write LABEL=VALUE"),
         (None, ["--experiment", "other"], "no experiment 'other' in "),
         (None, ["--task", "anah"], "no seed has anah scored in both cells"),
-        (None, ["--text", "a topic"], "must hold {topic}"),
-        (
-            lambda s: write_jsonl(s / "stages/pair-0/pairs.jsonl", [{"topic": "Rome"}]),
-            ["--text", "{topic}, {kind}"],
-            "kind of 'Rome' is not known",
-        ),
-        (None, ["--k", "13"], "13 nearest of 12 training topics"),
-        (None, ["--embedding", "words"], "embedding 'words' is not known"),
-        (None, ["--embedding", "tfidf", "--template", "On {topic}."], "embedding tfidf: .*template"),
         (None, ["--out", "gain.json"], "--out names the CSV file"),
         (None, ["--out", f"{__file__}/gain.csv"], r"--out .*gain\.csv: cannot be written \("),
     ],
@@ -426,8 +388,6 @@ def test_bad_input_is_one_clear_error(
     message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    import re
-
     if damage is not None:
         damage(store)
     assert run(store, *options) == 2

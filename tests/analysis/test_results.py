@@ -8,13 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from factuality_harness.analysis.collect import collect, main, portable
+from factuality_harness.analysis.collect import collect, portable
 from factuality_harness.analysis.results import load_results, load_run, score_of_row, score_row
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.data import anah
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.metrics import factuality
+from tests.helpers.cli import command
 from tests.helpers.stores import BIO, NEAR, StoreBuilder, full_store, lm_eval_files, questions
+
+main = command("collect")
 
 
 @pytest.fixture(scope="module")

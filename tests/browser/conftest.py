@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from benchmarks.report_page import annotated, chromium, made_up, open_page, write_lm_eval
-from factuality_harness.analysis.report.__main__ import main
 from factuality_harness.harness.annotation import Judgement, Label
 from factuality_harness.harness.errors import HarnessError
+from tests.helpers.cli import command
 from tests.helpers.reports import HOSTILE, answers
 
+main = command("report")
 Open = Callable[..., Any]
 
 
@@ -42,8 +43,8 @@ def opened(browser: Any) -> Iterator[Open]:
     yield go
     assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
     assert browser.execute_script("return performance.getEntriesByType('resource').map((e) => e.name)") == []
-    for command in ("Emulation.clearDeviceMetricsOverride", "Emulation.setEmulatedMedia"):
-        browser.execute_cdp_cmd(command, {})
+    for name in ("Emulation.clearDeviceMetricsOverride", "Emulation.setEmulatedMedia"):
+        browser.execute_cdp_cmd(name, {})
     browser.execute_script("localStorage.clear()")
 
 

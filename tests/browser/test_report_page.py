@@ -24,13 +24,14 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from factuality_harness.analysis.report.__main__ import main
 from factuality_harness.harness.annotation import Annotation, Label
 from factuality_harness.harness.data.anah import load_mini
 from factuality_harness.harness.io.samples import read_annotations
+from tests.helpers.cli import command
 from tests.helpers.reports import HOSTILE
 
 pytestmark = pytest.mark.browser
+main = command("report")
 RESPONSES = "#view=responses"
 RUNS = ["base", "w/o mask", "w/ mask"]
 Open = Callable[..., Any]
@@ -77,7 +78,7 @@ def given(store: Path) -> list[tuple[str, str, Annotation]]:
 
 def test_leaderboard_is_shown_first_and_states_judge_interval_and_what_is_missing(opened: Open, page: Path) -> None:
     driver = opened(page)
-    assert find(driver, "#board").is_displayed() and not find(driver, "#responses").is_displayed()
+    assert find(driver, "#leaderboard").is_displayed() and not find(driver, "#responses").is_displayed()
     assert Select(find(driver, "#experiment")).first_selected_option.text == "The mask"  # the one that can be read
     caption = find(driver, ".experiment:not([hidden]) figcaption").text
     assert "raw scores of judge lexical; no human labels were given" in caption
@@ -396,7 +397,7 @@ def test_link_to_a_single_response(opened: Open, page: Path) -> None:
 def test_model_output_is_shown_as_text(opened: Open, hostile_page: Path) -> None:
     driver = opened(hostile_page)
     assert driver.title == HOSTILE and find(driver, "h1").text == HOSTILE
-    assert HOSTILE in find(driver, "#board figcaption").text
+    assert HOSTILE in find(driver, "#leaderboard figcaption").text
     assert "<" not in hostile_page.read_text("utf-8").partition('id="data">')[2].partition("</script>")[0]
     driver = opened(hostile_page, RESPONSES)
     assert shown_text(driver) == f"{HOSTILE} <!--<script>"
@@ -484,7 +485,7 @@ def test_text_stands_out(opened: Open, page: Path, scheme: str) -> None:
         assert (high + 0.05) / (low + 0.05) >= 7, label
 
 
-@pytest.mark.parametrize("view", ["board", "figures", "responses&compare=1"])
+@pytest.mark.parametrize("view", ["leaderboard", "figures", "responses&compare=1"])
 def test_a_phone_needs_no_sideways_scrolling(opened: Open, page: Path, view: str) -> None:
     driver = opened(page, f"#view={view}")
     size = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": False}
@@ -497,7 +498,7 @@ def test_tables_and_figures_need_no_scripts(browser: Any, page: Path) -> None:
     try:
         browser.get("about:blank")
         browser.get(page.as_uri())
-        assert find(browser, "#board table").is_displayed() and find(browser, "#figures img").is_displayed()
+        assert find(browser, "#leaderboard table").is_displayed() and find(browser, "#figures img").is_displayed()
         assert "Reading responses needs scripts" in find(browser, "noscript").text
     finally:
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
@@ -507,7 +508,9 @@ def test_in_print_stands_what_can_be_read_on_paper(opened: Open, page: Path) -> 
     driver = opened(page, RESPONSES)
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     driver.execute_script("dispatchEvent(new Event('beforeprint'))")
-    shown = {s: find(driver, s).is_displayed() for s in ("#board table", "#figures img", ".response", ".sentences")}
+    shown = {
+        s: find(driver, s).is_displayed() for s in ("#leaderboard table", "#figures img", ".response", ".sentences")
+    }
     assert shown == dict.fromkeys(shown, True)
     hidden = {s: find(driver, s).is_displayed() for s in ("#list", "#filters", "nav", "#theme")}
     assert hidden == dict.fromkeys(hidden, False)
@@ -547,9 +550,9 @@ def test_a_run_of_lm_eval_itself(opened: Open, tmp_path: Path) -> None:
         {"question": q.question, "response": said.format(q.document.split(". ")[0] + ".")} for q in load_mini("all")
     ]
     answers.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    command = [sys.executable, "-m", "lm_eval", "--model", "replay", "--model_args", f"responses={answers}"]
-    command += ["--tasks", "anah_factuality_mini_en", "--limit", "6", "--log_samples", "--output_path", str(out)]
-    done = subprocess.run([*command, "--metadata", '{"judge": "lexical"}'], capture_output=True, text=True)
+    words = [sys.executable, "-m", "lm_eval", "--model", "replay", "--model_args", f"responses={answers}"]
+    words += ["--tasks", "anah_factuality_mini_en", "--limit", "6", "--log_samples", "--output_path", str(out)]
+    done = subprocess.run([*words, "--metadata", '{"judge": "lexical"}'], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert main(["--results", str(tmp_path), "--out", str(page)]) == 0
     driver = opened(page, RESPONSES)

@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.report_page import STAMP, annotated, made_up, write_lm_eval
-from factuality_harness.analysis.report.__main__ import main, runs_below
-from factuality_harness.analysis.report.browse import KEPT, Limits, Run, pack
-from factuality_harness.analysis.report.leaderboard import Board, boards, judge_of
-from factuality_harness.analysis.report.page import MOST_RUNS, Chosen, build
+from factuality_harness.analysis.report.browse import DEFAULT_LIMITS, BrowsedRun, Limits, pack
+from factuality_harness.analysis.report.command import runs_below
+from factuality_harness.analysis.report.leaderboard import Leaderboard, judge_of, leaderboards
+from factuality_harness.analysis.report.page import MOST_RUNS, Chosen, make_page
 from factuality_harness.analysis.results import CellResult, ExperimentResult, Results, TaskScore, load_results, load_run
 from factuality_harness.harness.annotation import Judgement, Label
 from factuality_harness.harness.errors import HarnessError
@@ -29,6 +29,7 @@ from factuality_harness.harness.judging.estimators import JudgeCard, rogan_glade
 from factuality_harness.harness.metrics import Counts, summarise
 from tests.helpers.cli import command
 
+main = command("report")
 TASK = "world_factuality_near"
 
 
@@ -36,9 +37,9 @@ def unpacked(data: str) -> dict[str, Any]:
     return json.loads(gzip.decompress(base64.b64decode(data)))
 
 
-def a_run(folder: Path, name: str = "a") -> Run:
+def a_run(folder: Path, name: str = "a") -> BrowsedRun:
     write_lm_eval(folder, {TASK: list(made_up(name, 6, 4, 0.5))}, "lexical")
-    return Run(name, folder, load_run(folder))
+    return BrowsedRun(name, folder, load_run(folder))
 
 
 def score(ok: int, judge: str = "world", version: str = "1.0", **metrics: float) -> TaskScore:
@@ -46,9 +47,9 @@ def score(ok: int, judge: str = "world", version: str = "1.0", **metrics: float)
     return TaskScore(TASK, version, judge, {**summarise(rows), **metrics}, tuple(rows), "results.json", "0")
 
 
-def board(*cells: tuple[str, int, TaskScore | None]) -> Board:
+def leaderboard(*cells: tuple[str, int, TaskScore | None]) -> Leaderboard:
     found = tuple(CellResult("e", {"model": m}, seed, {}, {TASK: s} if s else {}) for m, seed, s in cells)
-    (table,) = boards(ExperimentResult("e", "E", {}, found), {})
+    (table,) = leaderboards(ExperimentResult("e", "E", {}, found), {})
     return table
 
 
@@ -66,7 +67,7 @@ def test_sentences_come_back_as_javascript_cuts_them(
     findings = [(t, Judgement(lb, tuple(e), d)) for (t, lb, e, _), d in zip(parts, detail, strict=True)]
     annotation = annotated("Q?", findings, topic="T")
     write_lm_eval(folder, {TASK: [("D", [annotation])]}, "lexical")
-    data = unpacked(pack([Run("r", folder, load_run(folder))], KEPT).data)
+    data = unpacked(pack([BrowsedRun("r", folder, load_run(folder))], DEFAULT_LIMITS).data)
     ((*_, text, flat),) = data["responses"]
     units = text.encode("utf-16-le")
     at, found = 0, []
@@ -83,7 +84,7 @@ def test_sentences_come_back_as_javascript_cuts_them(
 def test_first_responses_are_kept_and_the_rest_is_said(tmp_path: Path) -> None:
     answered = [(d, [a, a, a]) for d, (a,) in made_up("a", 6, 2, 0.5)]
     write_lm_eval(tmp_path, {TASK: answered}, "lexical")
-    packed = pack([Run("r", tmp_path, load_run(tmp_path))], Limits(per_question=2, per_task=9))
+    packed = pack([BrowsedRun("r", tmp_path, load_run(tmp_path))], Limits(per_question=2, per_task=9))
     assert [(r[3], r[4]) for r in unpacked(packed.data)["responses"]] == [(i // 2, i % 2) for i in range(9)]
     assert packed.notes == (f"r: 9 of 18 responses to {TASK}",)
 
@@ -91,12 +92,12 @@ def test_first_responses_are_kept_and_the_rest_is_said(tmp_path: Path) -> None:
 def test_a_task_without_judge_and_one_without_samples_are_named(tmp_path: Path) -> None:
     run = a_run(tmp_path)
     scores = {**run.scores, "gsm8k": TaskScore("gsm8k", "3", "", {"exact_match": 0.5}, (), "results.json", "0")}
-    packed = pack([Run("a", tmp_path, scores)], KEPT)
+    packed = pack([BrowsedRun("a", tmp_path, scores)], DEFAULT_LIMITS)
     assert packed.responses == 6 and packed.notes == (
         "a: gsm8k is not judged sentence by sentence, so it has no responses here",
     )
     next(tmp_path.glob("samples_*")).unlink()
-    packed = pack([run], KEPT)
+    packed = pack([run], DEFAULT_LIMITS)
     assert packed.responses == 0 and "--log_samples" in packed.notes[0]
 
 
@@ -110,7 +111,7 @@ def test_best_is_best_among_rows_of_one_judge_and_version() -> None:
         ("c", 0, score(9, judge="lexical")),
         ("d", 0, score(9, version="2")),
     ]
-    table = board(*rows)
+    table = leaderboard(*rows)
     assert [row.values[0].best for row in table.rows] == [False, True, False, False]
     assert table.judges == ["lexical", "world"] and table.versions == ["1.0", "2"]
     counts = [table.headings.index(name) for name in ("correct", "incorrect")]
@@ -121,10 +122,10 @@ def test_best_is_best_among_rows_of_one_judge_and_version() -> None:
 def test_best_is_best_among_rows_of_as_many_questions() -> None:
     half = score(6)
     half = replace(half, questions=half.questions[:4])
-    table = board(("a", 0, score(3)), ("b", 0, score(5)), ("half", 0, half))
+    table = leaderboard(("a", 0, score(3)), ("b", 0, score(5)), ("half", 0, half))
     assert [row.values[0].best for row in table.rows] == [False, True, False]
     assert table.differ == ["number of questions"]
-    assert board(("a", 0, score(3)), ("half", 0, half)).rows[1].values[0].best is False
+    assert leaderboard(("a", 0, score(3)), ("half", 0, half)).rows[1].values[0].best is False
 
 
 # What a score is worth: its judge's errors
@@ -136,9 +137,9 @@ def card(
     return JudgeCard(judge, "labels.jsonl", more.pop("unit", "sentence"), np.array(rows), **more)
 
 
-def corrected(cards: list[JudgeCard], *scores: TaskScore) -> Board:
+def corrected(cards: list[JudgeCard], *scores: TaskScore) -> Leaderboard:
     cells = tuple(CellResult("e", {"model": f"m{i}"}, 0, {}, {TASK: s}) for i, s in enumerate(scores))
-    (table,) = boards(ExperimentResult("e", "E", {}, cells), {}, {judge_of(c): c for c in cards})
+    (table,) = leaderboards(ExperimentResult("e", "E", {}, cells), {}, {judge_of(c): c for c in cards})
     return table
 
 
@@ -175,7 +176,7 @@ def test_a_card_is_of_a_judge_with_its_options() -> None:
 def test_seeds_are_pooled_for_the_correction() -> None:
     scores = [score(n, judge="lexical") for n in (3, 4, 5)]
     cells = tuple(CellResult("e", {"model": "m"}, seed, {}, {TASK: s}) for seed, s in enumerate(scores))
-    (table,) = boards(ExperimentResult("e", "E", {}, cells), {}, {judge_of(card()): card()})
+    (table,) = leaderboards(ExperimentResult("e", "E", {}, cells), {}, {judge_of(card()): card()})
     fixed = table.rows[0].corrected
     assert fixed and fixed.value == rogan_gladen([q for s in scores for q in s.questions], card()).value
 
@@ -195,12 +196,12 @@ def test_a_card_that_does_not_fit_is_said_to() -> None:
 
 def test_intervals_over_topics_for_one_seed_and_over_seeds_for_several() -> None:
     one = score(3)
-    (row,) = board(("a", 0, one)).rows
+    (row,) = leaderboard(("a", 0, one)).rows
     assert (row.values[0].low, row.values[0].high) == (
         one.metrics["factuality_ci95_low"],
         one.metrics["factuality_ci95_high"],
     )
-    table = board(("a", 0, score(3)), ("a", 1, score(4)), ("a", 2, score(5)), ("b", 0, None))
+    table = leaderboard(("a", 0, score(3)), ("a", 1, score(4)), ("a", 2, score(5)), ("b", 0, None))
     (row,) = table.rows
     values = [score(n).metrics["factuality"] for n in (3, 4, 5)]
     mean = sum(values) / 3
@@ -213,7 +214,7 @@ def test_intervals_over_topics_for_one_seed_and_over_seeds_for_several() -> None
 def test_tasks_with_metrics_of_their_own() -> None:
     plain = TaskScore("gsm8k", "3", "", {"exact_match": 0.5, "exact_match_stderr": 0.1}, (), "results.json", "0")
     cell = CellResult("e", {"model": "m"}, 0, {}, {"gsm8k": plain})
-    (table,) = boards(ExperimentResult("e", "E", {}, (cell,)), {})
+    (table,) = leaderboards(ExperimentResult("e", "E", {}, (cell,)), {})
     (value,) = table.rows[0].values
     assert (table.headings, value.shown, value.interval) == (("exact match",), "50.0 %", "30.4 to 69.6 %")
 
@@ -293,7 +294,7 @@ def test_of_many_models_the_first_can_be_read_and_the_rest_is_said(tmp_path: Pat
     cells = tuple(CellResult("e", {"model": f"m{i}"}, 0, {}, found) for i in range(MOST_RUNS + 2))
     (tmp_path / "stages").mkdir()
     results = Results(tmp_path, {"e": ExperimentResult("e", "E", {"number": 2}, cells)}, {})
-    report = build(results, [], title="T", source="S")
+    report = make_page(results, [], title="T", source="S")
     assert unpacked(report.packed.data)["runs"] == [f"m{i}" for i in range(MOST_RUNS)]
     assert report.packed.notes[0] == f"The first {MOST_RUNS} of {MOST_RUNS + 2} models of e; --browse chooses others"
     ((_, (table,)),) = report.sections
@@ -301,8 +302,7 @@ def test_of_many_models_the_first_can_be_read_and_the_rest_is_said(tmp_path: Pat
 
 
 def test_collected_results_have_tables_and_no_responses(tmp_path: Path) -> None:
-    from factuality_harness.analysis.collect import main as collect
-
+    collect = command("collect")
     root, page = store(tmp_path / "store"), tmp_path / "report.html"
     assert collect(["--results", str(root), "--out", str(tmp_path / "small")]) == 0
     assert main(["--results", str(tmp_path / "small"), "--out", str(page)]) == 0
@@ -352,11 +352,11 @@ def test_a_card_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_the_leaderboard_opens_on_what_can_be_read(tmp_path: Path) -> None:
     root = store(tmp_path / "store")
-    assert build(load_results(root), [], title="T", source="S").first == "table02"
+    assert make_page(load_results(root), [], title="T", source="S").first == "table02"
     chosen = [Chosen.parse("methods")]
-    assert build(load_results(root), [], title="T", source="S", browse=chosen).first == "methods"
+    assert make_page(load_results(root), [], title="T", source="S", browse=chosen).first == "methods"
     runs = [a_run(tmp_path / "a")]
-    assert build(load_results(root), runs, title="T", source="S").first == "runs"
+    assert make_page(load_results(root), runs, title="T", source="S").first == "runs"
 
 
 # Refused

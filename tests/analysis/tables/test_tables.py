@@ -18,16 +18,18 @@ from scipy import stats
 from factuality_harness.analysis.collect import collect
 from factuality_harness.analysis.intervals import over_seeds, paired_difference
 from factuality_harness.analysis.results import load_results
-from factuality_harness.analysis.tables.build import build
-from factuality_harness.analysis.tables.command import main, write
-from factuality_harness.analysis.tables.differences import differences, halves
+from factuality_harness.analysis.tables.build import build_tables
+from factuality_harness.analysis.tables.command import write_tables
+from factuality_harness.analysis.tables.differences import differences, half_differences
 from factuality_harness.analysis.tables.paper import load_paper
 from factuality_harness.analysis.tables.render import latex
-from factuality_harness.analysis.tables.text import differences_grid, grid
+from factuality_harness.analysis.tables.text import differences_to_grid, to_grid
 from factuality_harness.harness.errors import HarnessError
+from tests.helpers.cli import command
 from tests.helpers.paths import ROOT
 from tests.helpers.stores import BEST, BIO, NEAR, StoreBuilder, full_store, lm_eval_files, questions
 
+main = command("tables")
 NUMBERS = st.lists(st.floats(0, 1), min_size=2, max_size=8)
 
 
@@ -38,12 +40,12 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tables(store):
-    return {t.name: t for t in build(load_results(store))}
+    return {t.name: t for t in build_tables(load_results(store))}
 
 
 def text_of(table, row):
     """A row of the readers' table, by heading."""
-    shown = grid(table)
+    shown = to_grid(table)
     place = table.rows.index(table.row(row))
     return dict(zip(shown.flat(), shown.rows[place], strict=True))
 
@@ -51,7 +53,7 @@ def text_of(table, row):
 def small(root, table, axes=None, scores=None, **options):
     given = scores or (lambda labels, seed: {NEAR: questions(3 + seed)})
     StoreBuilder(root).experiment("e", axes or {"method": ["DPO", "DPOP"]}, given, table=table, **options)
-    return build(load_results(root))
+    return build_tables(load_results(root))
 
 
 @given(NUMBERS)
@@ -74,7 +76,7 @@ def test_pairing_removes_what_seeds_have_in_common(values, gain):
 
 def test_all_twelve_tables_hold_the_papers_numbers(tables):
     for table in load_paper().values():
-        shown = grid(tables[table.name])
+        shown = to_grid(tables[table.name])
         for row in table.rows:
             printed = [row[name] for name in table.values]
             assert any(
@@ -120,7 +122,7 @@ def test_missing_cells_and_rows_of_one_side_only(tables):
     assert "The fact world's policy stands for Llama." in table.notes
     partly = text_of(tables["table04_scaling"], "topic, 2/3")
     assert partly["this run: fact world: seeds"] == "2 of 3"
-    assert grid(tables["table10_general_benchmarks"]).flat()[1] == "this run: not run"
+    assert to_grid(tables["table10_general_benchmarks"]).flat()[1] == "this run: not run"
 
 
 def test_one_seed_gets_the_interval_over_topics_and_says_so(tables):
@@ -170,7 +172,7 @@ def test_differences_are_paired_with_the_reference_row(tables):
     coverage = {d.row.name: d for d in differences(tables["coverage"])}
     assert coverage["8, 6"].reference.name == "base, 6"
     assert coverage["16, 12"].estimate.n == 0
-    assert halves(tables["table02_mask_ablation"]) == {}
+    assert half_differences(tables["table02_mask_ablation"]) == {}
 
 
 def test_an_undefined_score_is_said_to_be_undefined(tmp_path):
@@ -185,7 +187,7 @@ def test_an_undefined_score_is_said_to_be_undefined(tmp_path):
 def test_unparsed_sentences_get_a_note(tmp_path):
     made = small(tmp_path, {"kind": "own"}, scores=lambda *_: {NEAR: questions(4, unparsed=1)})
     assert any(note.startswith(f"DPO ({NEAR}): 8.3% of the sentences could not be judged") for note in made[-1].notes)
-    assert made[-1].paper is None and not any("paper" in name for name in grid(made[-1]).flat())
+    assert made[-1].paper is None and not any("paper" in name for name in to_grid(made[-1]).flat())
 
 
 def test_experiments_share_a_table_unless_they_fill_the_same_row(tmp_path):
@@ -197,7 +199,7 @@ def test_experiments_share_a_table_unless_they_fill_the_same_row(tmp_path):
             lambda *_: {NEAR: questions(4)},
             table={"number": 8, "columns": {"score": NEAR}},
         )
-    made = {t.name: t for t in build(load_results(tmp_path)) if t.number == 8}
+    made = {t.name: t for t in build_tables(load_results(tmp_path)) if t.number == 8}
     assert [e.name for e in made["table08_preference_optimization"].experiments] == ["a", "b"]
     assert [e.name for e in made["table08_preference_optimization-c"].experiments] == ["c"]
     assert len(made["table08_preference_optimization"].rows) == 5
@@ -223,7 +225,7 @@ def test_the_reference_may_be_the_row_with_that_label_only(tmp_path):
         table={"reference": "base"},
         only=lambda labels: len({v == "base" for v in labels.values()}) == 1,
     )
-    (difference,) = differences(build(load_results(tmp_path))[-1])
+    (difference,) = differences(build_tables(load_results(tmp_path))[-1])
     assert (difference.row.name, difference.reference.name) == ("5, 3", "base, base")
     assert difference.estimate.mean == pytest.approx(0.1)
 
@@ -239,7 +241,7 @@ def test_another_part_than_the_test_part_gets_a_note(tmp_path):
         record = json.loads(file.read_text())
         record["settings"]["metadata"] = {"part": "validation"}
         file.write_text(json.dumps(record))
-    assert "Scored on the part: validation." in build(load_results(tmp_path))[-1].notes
+    assert "Scored on the part: validation." in build_tables(load_results(tmp_path))[-1].notes
 
 
 def test_csv_and_readers_tables_come_the_same_from_store_and_collected_files(store, tmp_path, capsys):
@@ -321,7 +323,7 @@ def test_the_columns_of_the_papers_general_benchmarks_find_their_metrics(tmp_pat
     StoreBuilder(tmp_path / "s").experiment("e", {"model": ["base", "Mask-DPO"]}, lambda *_: GENERAL, table=asked)
     collect(load_results(tmp_path / "s"), tmp_path / "c")
     for place in ("s", "c"):
-        table = next(t for t in build(load_results(tmp_path / place)) if t.number == 10)
+        table = next(t for t in build_tables(load_results(tmp_path / place)) if t.number == 10)
         row = text_of(table, "Mask-DPO")
         shown = {c.name: row[f"{table.heading}: {c.name}"].partition(" ")[0] for c in table.columns}
         assert shown == {"gsm8k": "60.0", "math": "40.0", "gpqa": "20.0", "humaneval": "70.0", "mbpp": "80.0"}
@@ -330,7 +332,7 @@ def test_the_columns_of_the_papers_general_benchmarks_find_their_metrics(tmp_pat
     assert StoreBuilder(tmp_path / "one").experiment(
         "e", {"model": ["base"]}, lambda *_: GENERAL, table=asked, seeds=[0]
     )
-    table = next(t for t in build(load_results(tmp_path / "one")) if t.number == 10)
+    table = next(t for t in build_tables(load_results(tmp_path / "one")) if t.number == 10)
     assert text_of(table, "base")[f"{table.heading}: math"] == "40.0 [38.0, 42.0]‡"
 
 
@@ -355,7 +357,7 @@ def test_a_column_that_is_not_there_stops_no_other(tmp_path, capsys):
     assert "x: scored, but with no metric 'accuracy' of" in error and "factuality_macro" in error
     assert "gsm8k: scored, but with several metrics of gsm8k; name one of exact_match,a, exact_match,b" in error
     assert "strict: scored, but with no metric 'exact_match,none' of gsm8k" in error
-    table = next(t for t in build(load_results(tmp_path)) if t.name == "e")
+    table = next(t for t in build_tables(load_results(tmp_path)) if t.name == "e")
     row = text_of(table, "DPO")
     assert row["this run: fact world: naer"] == "not scored" and row["this run: fact world: near"].startswith("39.0")
     assert row["this run: fact world: seeds"] == "2 of 3"
@@ -387,7 +389,7 @@ def test_one_measurement_under_all_seeds_counts_once(tmp_path):
     )
     share_one_score(tmp_path, "e", "base")
     share_one_score(tmp_path, "e", "also base")
-    (table,) = (t for t in build(load_results(tmp_path)) if t.name == "e")
+    (table,) = (t for t in build_tables(load_results(tmp_path)) if t.name == "e")
     base, dpo = table.row("base"), table.row("DPO")
     (column,) = (c for c in table.columns if c.percent)
     found = base.estimate(column)
@@ -400,7 +402,7 @@ def test_one_measurement_under_all_seeds_counts_once(tmp_path):
     of = {d.row.name: d.estimate for d in differences(table) if d.column == column}
     assert of["DPO"].n == 3 and of["DPO"].low < of["DPO"].mean < of["DPO"].high
     assert of["also base"].n == 1 and math.isnan(of["also base"].low)
-    notes = differences_grid(table).notes
+    notes = differences_to_grid(table).notes
     assert "base: one measurement under all seeds; the intervals leave its own error out." in notes
 
 
@@ -438,7 +440,9 @@ def test_other_draws_of_the_same_model_are_said_to_be_that(tmp_path):
             **({"gen_kwargs": {"temperature": right[name]}} if name in "cd" else {}),
         }
         file.write_text(json.dumps(record))
-    made = {t.name: [n for n in t.notes if "other draws" in n] for t in build(load_results(tmp_path)) if not t.paper}
+    made = {
+        t.name: [n for n in t.notes if "other draws" in n] for t in build_tables(load_results(tmp_path)) if not t.paper
+    }
     end = "scored beside other tasks: lm_eval seeds a run, not a task."
     assert made == {
         "a": [f"{NEAR} of x: other draws of the same models in b, c, {end}"],
@@ -477,7 +481,7 @@ def test_places_that_cannot_be_written_and_broken_manifests_are_one_line(store, 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
 @pytest.mark.slow
 def test_latex_takes_every_table_within_the_page(store, tmp_path):
-    write(build(load_results(store)), tmp_path)
+    write_tables(build_tables(load_results(store)), tmp_path)
     lines = [rf"\input{{{file.name}}}" for file in sorted(tmp_path.glob("*.tex"))]
     head = [r"\documentclass{article}", r"\usepackage{booktabs,graphicx,rotating}", r"\begin{document}"]
     (tmp_path / "all.tex").write_text("\n".join([*head, *lines, r"\end{document}"]))
@@ -492,7 +496,7 @@ LATEX = re.compile(r"\\(begin|end)\{(\w+)\}")
 
 def test_latex_is_well_formed(tables):
     for table in tables.values():
-        text = latex(grid(table), table.name)
+        text = latex(to_grid(table), table.name)
         assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
         opened = []
         for kind, name in LATEX.findall(text):
@@ -503,7 +507,7 @@ def test_latex_is_well_formed(tables):
         assert not opened
         (caption,) = re.findall(r"\\caption\{(.*)\}", text)
         assert not caption.startswith("Table ") and caption
-        assert text.startswith(r"\begin{sidewaystable}") == (len(grid(table).flat()) > 9)
+        assert text.startswith(r"\begin{sidewaystable}") == (len(to_grid(table).flat()) > 9)
 
 
 def test_mixed_judges_and_versions_are_refused(tmp_path, capsys):

@@ -1,8 +1,0 @@
-"""`python -m factuality_harness.analysis.tables`."""
-
-import sys
-
-from factuality_harness.analysis.tables.command import main
-
-if __name__ == "__main__":
-    sys.exit(main())
