@@ -17,16 +17,15 @@ from typing import Any
 
 import pandas as pd
 
-from factuality_harness.harness.annotation import load_annotations
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import read_jsonl
 from factuality_harness.harness.io.manifest import sha256
+from factuality_harness.harness.io.samples import judged_rows
 from factuality_harness.harness.metrics import Counts, count
 
 COLLECTED = "results.jsonl.gz"
 MARGINS = "margins.csv"
-ANNOTATED = "annotation"  # the filter whose answers are annotations
 MARGIN_COLUMNS = ("stage", "step", "margin", "accuracy")
 """Reward margins in training: train stage, optimiser step, mean reward margin of chosen over rejected in beta units,
 share of pairs with a positive one."""
@@ -232,16 +231,9 @@ def _metrics(values: dict[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
 def _questions(samples: Path) -> tuple[tuple[Counts, ...], set[str]]:
     """Counts of each question, and the judges that its annotations name."""
     rows, judges = [], set()
-    for number, row in read_jsonl(samples, required=("doc_id", "filter", "filtered_resps")):
-        if row["filter"] != ANNOTATED:
-            continue
-        if not isinstance(row["doc_id"], int):
-            raise HarnessError(f"{samples}, row {number}: doc_id is {row['doc_id']!r}, not the number of a question")
-        try:
-            annotations = [a for text in row["filtered_resps"] for a in load_annotations(text)]
-            rows.append((row["doc_id"], count(annotations)))
-        except (HarnessError, ValueError, TypeError) as error:
-            raise HarnessError(f"{samples}, row {number}: {error}") from error
+    for doc_id, row in judged_rows(samples):
+        annotations = row.annotations()
+        rows.append((doc_id, count(annotations)))
         judges |= {annotation.judge for annotation in annotations if annotation.judge}
     return tuple(counts for _, counts in sorted(rows, key=lambda r: r[0])), judges
 

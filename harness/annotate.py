@@ -23,7 +23,7 @@ from factuality_harness.harness.commands import Judge, JudgeArgs, Out, Questions
 from factuality_harness.harness.data.anah import Question
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
-from factuality_harness.harness.io.samples import stored_responses
+from factuality_harness.harness.io.samples import match, stored_responses
 from factuality_harness.harness.metrics import count, summarise
 from factuality_harness.harness.questions import load_questions
 from factuality_harness.harness.sentences import Style
@@ -93,18 +93,22 @@ def annotate(
 
 def items_of(responses: str | Path, questions: Iterable[Question]) -> list[Item]:
     """Items for stored responses. Raises HarnessError counting the responses to questions that have no document."""
-    known = {q.question: q for q in questions}
+    known = {(q.topic.strip(), q.question): q for q in questions}
     stored = stored_responses(responses)
-    unknown = [question for question in stored if question not in known]
+    try:
+        answered = {key: known[asked] for asked, key in match(known, stored).items()}
+    except HarnessError as error:
+        raise HarnessError(f"{responses}: {error}") from error
+    unknown = [question or topic for topic, question in stored if (topic, question) not in answered]
     if unknown:
         raise HarnessError(
             f"{responses}: {len(unknown)} of {len(stored)} questions have no reference document, e.g. {unknown[0]!r}. "
             "Remove them, or give the documents they belong to."
         )
     return [
-        Item(q, text, known[q].document, known[q].language, known[q].topic)
-        for q, texts in stored.items()
-        for text in texts
+        Item(q.question, text, q.document, q.language, q.topic)
+        for key, q in ((key, answered[key]) for key in stored)
+        for text in stored[key]
     ]
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from factuality_harness.analysis.cells import find_cells, shown
 from factuality_harness.analysis.results import (
-    ANNOTATED,
     COLLECTED,
     CellResult,
     TaskScore,
@@ -17,10 +16,9 @@ from factuality_harness.analysis.results import (
     load_run,
     samples_of,
 )
-from factuality_harness.harness.annotation import load_annotations
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.factscore.abstain import abstains
-from factuality_harness.harness.io.jsonl import read_jsonl
+from factuality_harness.harness.io.samples import judged_rows
 from factuality_harness.harness.metrics import Counts
 
 Key = tuple[str, ...]
@@ -151,13 +149,7 @@ def _run(name: str, score: TaskScore, root: Path, seed: int | None = None, prefi
 def _samples(file: Path) -> list[tuple[str, int | None]]:
     """(key or "", responses that decline) for each question, in doc order."""
     rows = []
-    for number, row in read_jsonl(file, required=("doc_id", "filter", "filtered_resps")):
-        if row["filter"] != ANNOTATED:
-            continue
-        try:
-            responses = [a.response for text in row["filtered_resps"] for a in load_annotations(text)]
-        except (HarnessError, TypeError) as error:
-            raise HarnessError(f"{file}, row {number}: {error}") from error
-        key = row.get("doc_hash") or (row.get("doc") or {}).get("question") or ""
-        rows.append((row["doc_id"], str(key), sum(map(abstains, responses))))
+    for doc_id, row in judged_rows(file):
+        key = row.data.get("doc_hash") or row.doc.get("question") or ""
+        rows.append((doc_id, str(key), sum(abstains(a.response) for a in row.annotations())))
     return [(key, declined) for _, key, declined in sorted(rows)]

@@ -11,14 +11,13 @@ import gzip
 import json
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from factuality_harness.analysis.results import ANNOTATED, TaskScore, samples_of
+from factuality_harness.analysis.results import TaskScore, samples_of
 from factuality_harness.harness.annotation import Annotation, Label
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.io.jsonl import read_jsonl
+from factuality_harness.harness.io.samples import judged_rows
 from factuality_harness.harness.page.render import MARKS
 
 T = TypeVar("T", bound=Hashable)
@@ -154,17 +153,10 @@ class _Packer:
 
 def _rows(samples: Path, most: int) -> Iterator[tuple[int, str, list[Annotation], int]]:
     """(doc_id, reference document, first annotations, number of all) of every row that holds annotations."""
-    for number, row in read_jsonl(samples, required=("doc_id", "doc", "filter", "filtered_resps")):
-        if row["filter"] != ANNOTATED:
-            continue
-        try:
-            parsed = [json.loads(text) for text in row["filtered_resps"]]
-            flat = [data for one in parsed for data in (one if isinstance(one, list) else [one])]
-            found = [Annotation.from_dict(data) for data in islice(flat, most)]
-            document = row["doc"].get("document")
-        except (HarnessError, ValueError, TypeError, AttributeError) as error:
-            raise HarnessError(f"{samples}, row {number}: {error}") from error
-        yield row["doc_id"], document if isinstance(document, str) else "", found, len(flat)
+    for doc_id, row in judged_rows(samples):
+        document = row.doc.get("document")
+        text = document if isinstance(document, str) else ""
+        yield doc_id, text, row.annotations(most), len(row.annotated)
 
 
 def _units(text: str) -> int:

@@ -1,23 +1,21 @@
 """Export to the file formats of the ANAH reference code.
 
-    python -m harness.export SAMPLES --annotations OUT.jsonl --summary OUT.csv
+    factuality export SAMPLES --annotations OUT.jsonl --summary OUT.csv
 
-SAMPLES is an lm_eval samples file of a judged task (or annotation JSONL). OUT.jsonl gets a row a sentence with the keys
-question, response, sentence, annotation, language; a sentence without a verdict has annotation null, as in
-its eval.py. OUT.csv has the reference's columns: ok, nofact, contradictory, unverifiable (percent
-of all sentences), hallucination, total, and score = 1 - hallucination / total. That score differs from `factuality`.
+SAMPLES is an lm_eval samples file of a judged task (or annotation JSONL). OUT.jsonl gets a row per sentence with the
+keys question, response, sentence, annotation, language; a sentence without a verdict has annotation null, as in its
+eval.py. OUT.csv has the reference's columns: ok, nofact, contradictory, unverifiable (percent of all sentences),
+hallucination, total, and score = 1 - hallucination / total. That score differs from `factuality`.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from factuality_harness.harness.annotation import Annotation, Label
-from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.io.samples import read_annotations, samples_file
 from factuality_harness.harness.io.write import write_csv
@@ -25,7 +23,7 @@ from factuality_harness.harness.metrics import count, score_reference
 
 
 def reference_rows(annotation: Annotation) -> Iterable[dict[str, Any]]:
-    """Rows of the reference's annotation file, one a sentence."""
+    """Rows of the reference's annotation file, one per sentence."""
     for sentence, judgement in zip(annotation.sentences, annotation.judgements, strict=True):
         yield {
             "question": annotation.question,
@@ -50,25 +48,25 @@ def reference_summary(annotations: Iterable[Annotation]) -> dict[str, str | int]
     return shares | {"hallucination": wrong, "total": total, "score": f"{100 * score_reference(rows):.2f}"}
 
 
-@command
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m harness.export", description=__doc__.split("\n")[0])
-    parser.add_argument("samples", type=Path, help="samples_*.jsonl of lm_eval, or a folder with one of them")
-    parser.add_argument("--annotations", type=Path, help="JSONL to write, one row a sentence")
-    parser.add_argument("--summary", type=Path, help="CSV to write")
-    args = parser.parse_args(argv)
-    if not (args.annotations or args.summary):
-        parser.error("nothing to write: give --annotations, --summary or both")
-    samples = samples_file(args.samples)
-    if args.annotations:
-        rows = (row for a in read_annotations(samples) for row in reference_rows(a))
-        print(f"{args.annotations}: {write_jsonl(args.annotations, rows)} sentences")
-    if args.summary:
-        summary = reference_summary(read_annotations(samples))
-        write_csv(args.summary, [summary])
-        print(f"{args.summary}: {summary}")
+def export(samples: Path, *, annotations: Path | None = None, summary: Path | None = None) -> None:
+    """Annotations in the file formats of the ANAH reference.
 
-
-if __name__ == "__main__":
-    sys.exit(main())
+    Parameters
+    ----------
+    samples
+        samples_*.jsonl of lm_eval or annotation JSONL, or a folder with one samples file.
+    annotations
+        JSONL to write, one row per sentence.
+    summary
+        CSV to write.
+    """
+    if not (annotations or summary):
+        raise HarnessError("nothing to write: give --annotations, --summary or both")
+    file = samples_file(samples)
+    if annotations:
+        rows = (row for a in read_annotations(file) for row in reference_rows(a))
+        print(f"{annotations}: {write_jsonl(annotations, rows)} sentences")
+    if summary:
+        shares = reference_summary(read_annotations(file))
+        write_csv(summary, [shares])
+        print(f"{summary}: {shares}")

@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from factuality_harness.harness.annotation import Annotation, Label, load_annotations
+from factuality_harness.harness.annotation import Annotation, Label
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.commands import Flag
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.io.jsonl import json_safe, read_jsonl
+from factuality_harness.harness.io.jsonl import json_safe
 from factuality_harness.harness.io.manifest import manifest, write_manifest
-from factuality_harness.harness.io.samples import read_annotations, samples_files
+from factuality_harness.harness.io.samples import read_annotations, sample_rows, samples_files
 from factuality_harness.harness.judging.agreement import NOTHING, SUPPORTED, WRONG
 from factuality_harness.harness.judging.estimators import JudgeCard, TopicSums, prediction_powered, rogan_gladen
 from factuality_harness.harness.metrics import Counts, count, factuality, factuality_ci95
@@ -132,17 +132,10 @@ def read_labels(path: str | Path, annotations: Sequence[Annotation]) -> tuple[di
 
 def _label_rows(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, {question, response?, sentence, span?, label, judge?}) for each labelled sentence."""
-    for number, row in read_jsonl(path):
-        where = f"{path}, row {number}"
-        if "sentences" in row or "filtered_resps" in row:
-            try:
-                texts = row.get("filtered_resps")
-                found = (
-                    [Annotation.from_dict(row)] if texts is None else [a for x in texts for a in load_annotations(x)]
-                )
-            except (HarnessError, TypeError) as error:
-                raise HarnessError(f"{where}: {error}") from error
-            for a in found:
+    for stored in sample_rows(path):
+        row, where = stored.data, stored.where
+        if stored.is_judged:
+            for a in stored.annotations():
                 for s, j in zip(a.sentences, a.judgements, strict=True):
                     yield (
                         where,

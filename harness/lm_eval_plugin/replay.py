@@ -2,9 +2,10 @@
 
     lm_eval --model replay --model_args responses=FILE --tasks anah_factuality --metadata '{"judge": "…"}'
 
-FILE is an lm_eval samples file (say, of a `--predict_only` run), JSONL with `question` and `response`, FActScore rows
-with `topic` and `output`, or a folder of such files. The generating model is never loaded, so a large judge has the
-machine to itself, and one set of answers can be scored by several judges.
+FILE is an lm_eval samples file (say, of a `--predict_only` run), JSONL with `question` and `response` (and `topic`,
+where one question is asked on several), FActScore rows with `topic` and `output`, or a folder of such files. The
+generating model is never loaded, so a large judge has the machine to itself, and one set of answers can be scored by
+several judges.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.io.samples import stored_responses
+from factuality_harness.harness.io.samples import Key, key_of, match, stored_responses
 
 log = logging.getLogger(__name__)
 
@@ -57,17 +58,20 @@ class ReplayLM(LM):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Stored answers. Raises HarnessError counting the questions without one (or with too few for `repeats`)."""
-        given: dict[str, int] = defaultdict(int)
+        given: dict[Key, int] = defaultdict(int)
         answers: list[str] = []
         missing: list[str] = []
-        for request in requests:
-            doc = request.doc or {}
-            keys = [k for k in (doc.get("question"), doc.get("topic")) if isinstance(k, str)]
-            key = next((k.strip() for k in keys if k.strip() in self._stored), None)
+        asked = [key_of(request.doc or {}) for request in requests]
+        try:
+            found = match(asked, self._stored)
+        except HarnessError as error:
+            raise HarnessError(f"{self.path}: {error}") from error
+        for request, (topic, question) in zip(requests, asked, strict=True):
+            key = found.get((topic, question))
             # Asked more often than `repeats`: lm_eval evens out the processes' shares; any answer will do.
             turn = min(given[key], request.repeats - 1) if key is not None else 0
             if key is None or turn >= len(self._stored[key]):
-                missing.append(keys[0] if keys else "?")
+                missing.append(question or topic or "?")
                 continue
             answers.append(self._stored[key][turn])
             given[key] += 1

@@ -1,7 +1,7 @@
 """A readable page of judged responses: every sentence coloured by its label, evidence on hover.
 
-    python -m harness.page SAMPLES --out page.html
-    python -m harness.page BEFORE AFTER --names base mask-dpo --questions 1 --out page.html
+    factuality page SAMPLES --out page.html
+    factuality page BEFORE AFTER --names base mask-dpo --questions 1 --out page.html
 
 With several samples files the answers to the same question stand under each other.
 One self-contained HTML file without scripts or network; model output is escaped. Labels differ by colour, by the kind
@@ -10,19 +10,18 @@ of underline and by a mark, so the page reads without colour too.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Annotated
 
 from jinja2 import Environment
 
 from factuality_harness.harness.annotation import Annotation, Judgement, Label, Sentence
-from factuality_harness.harness.errors import HarnessError, command
-from factuality_harness.harness.io.jsonl import read_jsonl
-from factuality_harness.harness.io.samples import read_annotations, samples_file
+from factuality_harness.harness.commands import Out, Several
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.samples import Key, sample_rows, samples_file
 from factuality_harness.harness.io.write import write_text
 from factuality_harness.harness.metrics import count, is_missing, summarise
 
@@ -64,14 +63,14 @@ def format_metric(name: str, value: float) -> str:
 
 def render(
     annotations: Sequence[Annotation],
-    documents: dict[str, str],
+    documents: Sequence[str],
     *,
     title: str,
     subtitle: str,
     sources: Sequence[str] | None = None,
 ) -> str:
-    """The page. documents: reference text by question. sources: who gave each response, when not all are one's; the
-    summary of them all is left out then."""
+    """The page. documents: reference text of each annotation. sources: who gave each response, when not all are one's;
+    the summary of them all is left out then."""
     counts = [count([a]) for a in annotations]
     template = Environment(autoescape=True).from_string(files(__package__).joinpath("page.html.j2").read_text("utf-8"))
     return template.render(
@@ -84,22 +83,17 @@ def render(
         marks=MARKS,
         totals={label.value: sum(a.count(label) for a in annotations) for label in Label},
         annotations=[
-            _Shown(a.question, a.topic, a.language, documents.get(a.question, ""), source, list(_parts(a)))
-            for a, source in zip(annotations, sources or [""] * len(annotations), strict=True)
+            _Shown(a.question, a.topic, a.language, document, source, list(_parts(a)))
+            for a, document, source in zip(annotations, documents, sources or [""] * len(annotations), strict=True)
         ],
     )
 
 
-def _read(samples: Path) -> tuple[list[Annotation], dict[str, str]]:
-    annotations = list(read_annotations(samples))
-    if not annotations:
+def _read(samples: Path) -> list[tuple[Annotation, str]]:
+    found = [(a, str(row.doc.get("document") or "")) for row in sample_rows(samples) for a in row.annotations()]
+    if not found:
         raise HarnessError(f"{samples}: no judged response in it")
-    documents = {
-        doc["question"]: doc.get("document", "")
-        for _, row in read_jsonl(samples)
-        if isinstance(doc := row.get("doc"), dict) and "question" in doc
-    }
-    return annotations, documents
+    return found
 
 
 def _subtitle(annotations: Sequence[Annotation]) -> str:
@@ -109,7 +103,7 @@ def _subtitle(annotations: Sequence[Annotation]) -> str:
 
 def write_page(samples: Path, out: Path, title: str | None = None) -> None:
     """Page of one samples file. Raises HarnessError when it holds no judged response."""
-    annotations, documents = _read(samples)
+    annotations, documents = zip(*_read(samples), strict=True)
     page = render(annotations, documents, title=title or samples.stem, subtitle=_subtitle(annotations))
     write_text(out, page)
 
@@ -119,48 +113,50 @@ def write_comparison(samples: Mapping[str, Path], out: Path, title: str, questio
 
     questions: only the first N. Raises HarnessError for a file without judged responses, or when no question is in all.
     """
-    found: dict[str, dict[str, list[Annotation]]] = {}
-    documents: dict[str, str] = {}
+    found: dict[str, dict[Key, list[tuple[Annotation, str]]]] = {}
     for name, path in samples.items():
-        annotations, more = _read(path)
-        documents |= more
         found[name] = {}
-        for annotation in annotations:
-            found[name].setdefault(annotation.question, []).append(annotation)
+        for annotation, document in _read(path):
+            found[name].setdefault((annotation.topic, annotation.question), []).append((annotation, document))
     first, *others = found.values()
-    shared = [q for q in first if all(q in other for other in others)][:questions]
+    shared = [key for key in first if all(key in other for other in others)][:questions]
     if not shared:
         raise HarnessError(f"no question is answered in all of {', '.join(map(str, samples.values()))}")
-    shown = [(a, name) for q in shared for name in found for a in found[name][q]]
-    annotations = [a for a, _ in shown]
-    sources = [name for _, name in shown]
+    shown = [(*answer, name) for key in shared for name in found for answer in found[name][key]]
+    annotations, documents, sources = zip(*shown, strict=True)
     write_text(out, render(annotations, documents, title=title, subtitle=_subtitle(annotations), sources=sources))
 
 
-@command
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m harness.page", description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "samples", type=Path, nargs="+", help="samples_*.jsonl of lm_eval, or a folder with one of them"
-    )
-    parser.add_argument("--names", nargs="+", help="names of the models, for several samples files")
-    parser.add_argument("--questions", type=int, help="with several samples files: only the first N questions")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--title")
-    args = parser.parse_args(argv)
-    paths = [samples_file(path) for path in args.samples]
+def page(
+    *samples: Path,
+    names: Annotated[list[str] | None, Several] = None,
+    questions: int | None = None,
+    title: str | None = None,
+    out: Out,
+) -> None:
+    """One page of responses, every sentence coloured by its label.
+
+    Parameters
+    ----------
+    samples
+        samples_*.jsonl of lm_eval, or a folder with one of them; of several models, for a comparison.
+    names
+        Names of the models, for several samples files.
+    questions
+        With several samples files: only the first N questions.
+    title
+        Of the page.
+    out
+        The page to write.
+    """
+    if not samples:
+        raise HarnessError("nothing to show: name a samples file")
+    paths = [samples_file(path) for path in samples]
     if len(paths) == 1:
-        write_page(paths[0], args.out, args.title)
+        write_page(paths[0], out, title)
     else:
-        names = args.names or [str(path) for path in args.samples]
+        names = names or [str(path) for path in samples]
         if len(set(names)) != len(paths):
             raise HarnessError(f"{len(paths)} samples files need as many different --names, not {len(set(names))}")
-        write_comparison(
-            dict(zip(names, paths, strict=True)), args.out, args.title or " / ".join(names), args.questions
-        )
-    print(args.out)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        write_comparison(dict(zip(names, paths, strict=True)), out, title or " / ".join(names), questions)
+    print(out)

@@ -12,7 +12,7 @@ from factuality_harness.harness.annotate import Item, annotate
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import read_jsonl
-from factuality_harness.harness.io.samples import samples_files
+from factuality_harness.harness.io.samples import sample_rows
 from factuality_harness.harness.sentences import LANGUAGES
 from factuality_harness.training.preferences.append_log import append, resume
 
@@ -25,18 +25,12 @@ def read_samples(path: str | Path) -> Iterator[tuple[Item, int]]:
 
     Raises HarnessError naming file and row for a row that is neither, or that lacks its document.
     """
-    for file in samples_files(path):
-        for number, row in read_jsonl(file):
-            where = f"{file}, row {number}"
-            if "resps" not in row:
-                yield _item(row, where), _number(row, where)
-                continue
-            resps = row["resps"]
-            responses = resps[0] if isinstance(resps, list) and resps and isinstance(resps[0], list) else resps
-            if not isinstance(row.get("doc"), dict) or not isinstance(responses, list):
-                raise HarnessError(f"{where}: no lm_eval sample: `doc` is no object or `resps` no list")
-            for k, response in enumerate(responses):
-                yield _item({**row["doc"], "response": response}, where), k
+    for row in sample_rows(path):
+        if "resps" not in row.data:
+            yield _item(row.data, row.where), _number(row.data, row.where)
+            continue
+        for k, response in enumerate(row.responses()):
+            yield _item({**row.doc, "response": response}, row.where), k
 
 
 def _item(row: dict[str, Any], where: str) -> Item:

@@ -27,6 +27,7 @@ WRONG = (Label.CONTRADICTORY, Label.UNVERIFIABLE)
 CHECKABLE = (Label.OK, *WRONG)
 RANKINGS = ("share", "correct", "factscore", "sentence_factscore")
 LABELS = ("sentence", "response", "random")
+_Question = tuple[str, str, str]  # language, topic, question
 _ROUNDING = 1e-9  # 3/5 - 2/5 is a gap of 0.2, though not in floating point
 
 
@@ -251,8 +252,8 @@ class Pairing:
         """Raises HarnessError when there is no annotation, and what reading them raises."""
         self.rules = rules
         self._sources = [_again(annotations), *([] if chosen_from is None else [_again(chosen_from)])]
-        self._expected: Counter[tuple[str, str]] = Counter()
-        self._questions: set[tuple[str, str]] = set()
+        self._expected: Counter[_Question] = Counter()
+        self._questions: set[_Question] = set()
         self.responses = [0] * len(self._sources)
         labels: Counter[Label] = Counter()
         for place, source in enumerate(self._sources):
@@ -289,7 +290,7 @@ class Pairing:
             raise HarnessError(f"{_name(self._sources[0])}: no pair can be made: {json.dumps(self.report())}")
 
     def _groups(self) -> Iterator[tuple[list[Annotation], list[Annotation] | None]]:
-        waiting: dict[tuple[str, str], list[list[Annotation]]] = defaultdict(lambda: [[] for _ in self._sources])
+        waiting: dict[_Question, list[list[Annotation]]] = defaultdict(lambda: [[] for _ in self._sources])
         # Side by side, so that of two files in the same order no more is held than of one.
         numbered = [zip(repeat(place), source) for place, source in enumerate(self._sources)]
         for row in chain.from_iterable(zip_longest(*numbered)):
@@ -344,8 +345,8 @@ def _again(annotations: Iterable[Annotation]) -> Iterable[Annotation]:
     return list(annotations) if isinstance(annotations, Iterator) else annotations
 
 
-def _key(annotation: Annotation) -> tuple[str, str]:
-    return annotation.language, annotation.question
+def _key(annotation: Annotation) -> _Question:
+    return annotation.language, annotation.topic, annotation.question
 
 
 def _name(source: Iterable[Annotation]) -> str:

@@ -228,11 +228,11 @@ def _pair(settings: dict[str, Any], inputs: Mapping[str, str], folder: Path) -> 
     chosen_from = inputs.get("chosen")
     kept = None
     if "select" in inputs:
-        kept = {(q.language, q.question) for q in load_questions(f"{inputs['select']}/{QUESTIONS}")}
+        kept = {(q.language, q.topic, q.question) for q in load_questions(f"{inputs['select']}/{QUESTIONS}")}
 
     def annotations(place: str) -> list[Annotation]:
         found = read_annotations(f"{place}/{ANNOTATIONS}")
-        return [a for a in found if kept is None or (a.language, a.question) in kept]
+        return [a for a in found if kept is None or (a.language, a.topic, a.question) in kept]
 
     pairing = Pairing(
         annotations(inputs["annotate"]), PairRules(**rules), annotations(chosen_from) if chosen_from else None

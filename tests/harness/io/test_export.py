@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from factuality_harness.harness.annotation import Annotation, Judgement, Label, Sentence
-from factuality_harness.harness.io.export import main
 from factuality_harness.harness.io.jsonl import read_jsonl
+from tests.helpers.cli import command
+
+main = command("export")
 
 LABELS = (Label.OK, Label.OK, Label.NOFACT, Label.CONTRADICTORY, Label.UNVERIFIABLE, Label.UNPARSED)
 

@@ -11,7 +11,8 @@ import pytest
 from lm_eval.api.instance import Instance
 
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.lm_eval_plugin.replay import ReplayLM, stored_responses
+from factuality_harness.harness.io.samples import stored_responses
+from factuality_harness.harness.lm_eval_plugin.replay import ReplayLM
 
 
 def write(path: Path, *rows: dict[str, Any]) -> Path:
@@ -25,7 +26,7 @@ def request(repeats: int = 1, **doc: str) -> Instance:
 
 def test_plain_rows(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", {"question": " Q? ", "response": "A."}, {"question": "问？", "response": ""})
-    assert stored_responses(file) == {"Q?": ["A."], "问？": [""]}
+    assert stored_responses(file) == {("", "Q?"): ["A."], ("", "问？"): [""]}
 
 
 def test_rows_of_an_lm_eval_samples_file(tmp_path: Path) -> None:
@@ -34,20 +35,20 @@ def test_rows_of_an_lm_eval_samples_file(tmp_path: Path) -> None:
         {"doc_id": 0, "doc": {"question": "Q?", "topic": "T"}, "resps": [["one", "two"]], "filtered_resps": ["{}"]},
         {"doc_id": 1, "doc": {"question": "R?"}, "resps": ["three"]},
     )
-    assert stored_responses(file) == {"Q?": ["one", "two"], "R?": ["three"]}
+    assert stored_responses(file) == {("T", "Q?"): ["one", "two"], ("", "R?"): ["three"]}
 
 
 def test_rows_of_factscore(tmp_path: Path) -> None:
-    assert stored_responses(write(tmp_path / "a.jsonl", {"topic": "T", "output": "A bio."})) == {"T": ["A bio."]}
+    assert stored_responses(write(tmp_path / "a.jsonl", {"topic": "T", "output": "A bio."})) == {("T", ""): ["A bio."]}
 
 
 def test_a_folder_of_files_in_the_order_of_their_names(tmp_path: Path) -> None:
     write(tmp_path / "b.jsonl", {"question": "Q?", "response": "second"})
     write(tmp_path / "a.jsonl", {"question": "Q?", "response": "first"})
     (tmp_path / "results.json").write_text("{}")
-    assert stored_responses(tmp_path) == {"Q?": ["first", "second"]}
+    assert stored_responses(tmp_path) == {("", "Q?"): ["first", "second"]}
     (tmp_path / "empty").mkdir()
-    with pytest.raises(HarnessError, match=r"holds no \.jsonl file"):
+    with pytest.raises(HarnessError, match=r"holds no \.jsonl or"):
         stored_responses(tmp_path / "empty")
 
 
