@@ -13,11 +13,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.metrics import Counts, cluster_bootstrap, ratio
+from factuality_harness.harness.metrics import Counts, Metric, cluster_bootstrap, interval_ends, ratio
 
 SIZES = (1, 16, 32, 64, 128, 256)
 """The n of the paper's table 6."""
@@ -93,24 +94,23 @@ def facts(rows: Sequence[Best]) -> float:
     return ratio(sum(r.checkable for r in rows), len(rows))
 
 
-Questions = Sequence[dict[int, Best]]
+def metrics(sizes: Sequence[int]) -> dict[str, Metric]:
+    """Metrics over what `best_of` gives for the questions: for each N of `sizes` `best_of_N` (micro, comparable with
+    `factuality`), its interval, `best_of_N_macro` and `best_of_N_facts`."""
 
+    def of(n: int, value: Callable[[Sequence[Best]], Any]) -> Callable[[Sequence[dict[int, Best]]], Any]:
+        return lambda questions: value([question[n] for question in questions])
 
-def metrics(sizes: Sequence[int]) -> dict[str, tuple[Callable[[Questions], float], bool]]:
-    """Name -> (aggregation over what `best_of` gives for the questions, whether higher is better): `best_of_N` (micro,
-    comparable with `factuality`), its interval, `best_of_N_macro` and `best_of_N_facts` for each N of `sizes`."""
-
-    def of(n: int, value: Callable[[Sequence[Best]], float]) -> tuple[Callable[[Questions], float], bool]:
-        return (lambda questions: value([question[n] for question in questions])), True
-
-    kinds: dict[str, Callable[[Sequence[Best]], float]] = {
-        "": score,
-        "_ci95_low": lambda rows: score_ci95(rows)[0],
-        "_ci95_high": lambda rows: score_ci95(rows)[1],
-        "_macro": score_macro,
-        "_facts": facts,
-    }
-    return {f"best_of_{n}{kind}": of(n, value) for n in sizes for kind, value in kinds.items()}
+    found: dict[str, Metric] = {}
+    for n in sizes:
+        name, taken = f"best_of_{n}", f"when the best of {n} answers is taken."
+        found |= {
+            name: Metric(of(n, score), True, f"Share of correct among the checkable sentences {taken}"),
+            **interval_ends(name, of(n, score_ci95)),
+            f"{name}_macro": Metric(of(n, score_macro), True, f"Mean over questions of the share of correct {taken}"),
+            f"{name}_facts": Metric(of(n, facts), True, f"Mean number of checkable sentences {taken}"),
+        }
+    return found
 
 
 def summarise(pools: Sequence[Sequence[Counts]], sizes: Sequence[int]) -> dict[str, float]:
@@ -119,4 +119,4 @@ def summarise(pools: Sequence[Sequence[Counts]], sizes: Sequence[int]) -> dict[s
     Raises HarnessError when an n of `sizes` is below 1 or exceeds a pool.
     """
     questions = [best_of(pool, sizes) for pool in pools]
-    return {name: aggregate(questions) for name, (aggregate, _) in metrics(sizes).items()}
+    return {name: metric.aggregation(questions) for name, metric in metrics(sizes).items()}

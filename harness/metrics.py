@@ -164,26 +164,49 @@ def factuality_ci95(rows: Sequence[Counts]) -> tuple[float, float]:
     return cluster_bootstrap([r.topic for r in rows], [r.ok for r in rows], [r.checkable for r in rows])
 
 
-METRICS: dict[str, tuple[Callable[[Sequence[Counts]], float], bool]] = {
-    "factuality": (factuality, True),
-    "factuality_macro": (factuality_macro, True),
-    "factuality_ci95_low": (lambda rows: factuality_ci95(rows)[0], True),
-    "factuality_ci95_high": (lambda rows: factuality_ci95(rows)[1], True),
-    "correct": (lambda rows: sum(r.ok for r in rows), True),
-    "incorrect": (lambda rows: sum(r.incorrect for r in rows), False),
-    "contradictory_rate": (rate("contradictory"), False),
-    "unverifiable_rate": (rate("unverifiable"), False),
-    "nofact_rate": (rate("nofact"), False),
-    "unparsed_rate": (rate("unparsed"), False),
-    "sentences_per_response": (sentences_per_response, True),
-    "score_reference": (score_reference, True),
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A number over rows of counts. about: one sentence on what it measures."""
+
+    aggregation: Callable[[Sequence[Any]], float]
+    higher_is_better: bool
+    about: str
+
+
+def interval_ends(name: str, interval: Callable[[Sequence[Any]], tuple[float, float]]) -> dict[str, Metric]:
+    """`NAME_ci95_low` and `NAME_ci95_high`: the ends of the interval of the metric `name`."""
+    about = f"end of the 95 % interval of `{name}`, by a bootstrap over topics."
+    return {
+        f"{name}_ci95_low": Metric(lambda rows: interval(rows)[0], True, f"Lower {about}"),
+        f"{name}_ci95_high": Metric(lambda rows: interval(rows)[1], True, f"Upper {about}"),
+    }
+
+
+METRICS = {
+    "factuality": Metric(factuality, True, "Share of correct among the checkable sentences of all answers together."),
+    "factuality_macro": Metric(factuality_macro, True, "Mean over questions of the share of correct sentences."),
+    **interval_ends("factuality", factuality_ci95),
+    "correct": Metric(lambda rows: sum(r.ok for r in rows), True, "Number of sentences that the document supports."),
+    "incorrect": Metric(
+        lambda rows: sum(r.incorrect for r in rows), False, "Number of contradictory and unverifiable sentences."
+    ),
+    "contradictory_rate": Metric(rate("contradictory"), False, "Share of all sentences that contradict the document."),
+    "unverifiable_rate": Metric(
+        rate("unverifiable"), False, "Share of all sentences on which the document says nothing."
+    ),
+    "nofact_rate": Metric(rate("nofact"), False, "Share of all sentences that state no checkable fact."),
+    "unparsed_rate": Metric(rate("unparsed"), False, "Share of all sentences that the judge could not label."),
+    "sentences_per_response": Metric(sentences_per_response, True, "Mean number of sentences per answer."),
+    "score_reference": Metric(
+        score_reference, True, "The ANAH reference code's score: one minus the share of incorrect among all sentences."
+    ),
 }
-"""Name -> (aggregation over the questions' counts, whether higher is better): the metrics of the ANAH tasks."""
+"""The metrics of the ANAH tasks, over the questions' `Counts`."""
 
 
 def summarise(rows: Sequence[Counts]) -> dict[str, float]:
     """All metrics of the ANAH tasks over per-question counts."""
-    return {name: aggregate(rows) for name, (aggregate, _) in METRICS.items()}
+    return {name: metric.aggregation(rows) for name, metric in METRICS.items()}
 
 
 def is_missing(value: Any) -> bool:

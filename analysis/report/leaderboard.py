@@ -32,7 +32,7 @@ COLUMNS = {
 """Headline metric of a task -> what stands beside it. Tasks with neither show what they have."""
 MOST_COLUMNS = 7
 NO_BEST = {"sentences_per_response", "num_facts_per_response", "correct", "incorrect"}  # more is not better by itself
-DIRECTIONS = {name: better for table in (metrics.METRICS, factscore.METRICS) for name, (_, better) in table.items()}
+DIRECTIONS = {name: m.higher_is_better for table in (metrics.METRICS, factscore.METRICS) for name, m in table.items()}
 HIGHER = re.compile(r"^(acc|exact_match|f1|pass@|best_of_\d+(_macro)?$)")
 SAID = {"nofact_rate": "no fact", "unparsed_rate": "unparsed", "sentences_per_response": "sentences a response"}
 INTERVALS = {

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from factuality_harness.harness.annotation import Annotation, Label
 from factuality_harness.harness.data.biographies import LabelledBiography
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.metrics import NAN, cluster_bootstrap, ratio
+from factuality_harness.harness.metrics import NAN, Metric, cluster_bootstrap, interval_ends, ratio
 
 GAMMA = 10.0
 
@@ -116,26 +116,31 @@ def _total(pick: Callable[[FactCounts], int | bool]) -> Callable[[Sequence[FactC
     return lambda rows: sum(int(pick(r)) for r in _counted(rows))
 
 
-METRICS: dict[str, tuple[Callable[[Sequence[FactCounts]], float], bool]] = {
-    "score": (score, True),
-    "init_score": (init_score, True),
-    "respond_ratio": (respond_ratio, True),
-    "num_facts_per_response": (num_facts_per_response, True),
-    "score_ci95_low": (lambda rows: score_ci95(rows)[0], True),
-    "score_ci95_high": (lambda rows: score_ci95(rows)[1], True),
-    "responses": (_total(lambda r: True), True),
-    "abstained": (_total(lambda r: not r.responded), False),
-    "without_facts": (_total(lambda r: r.responded and not r.facts), False),
-    "facts": (_total(lambda r: r.facts), True),
-    "supported": (_total(lambda r: r.supported), True),
-    "unsupported": (_total(lambda r: r.unsupported + r.irrelevant), False),
-    "unparsed_facts": (_total(lambda r: r.unparsed), False),
-    "undecided_facts": (_total(lambda r: r.undecided), False),
-    "sentences": (_total(lambda r: r.sentences), True),
-    "unparsed_sentences": (_total(lambda r: r.unparsed_sentences), False),
-    "skipped": (lambda rows: sum(r.skipped for r in rows), False),
+METRICS = {
+    "score": Metric(score, True, "FActScore: mean over answers of the share of supported facts, times the penalty."),
+    "init_score": Metric(init_score, True, "Mean over answers of the share of supported facts, without the penalty."),
+    "respond_ratio": Metric(respond_ratio, True, "Share of the answers that state a fact."),
+    "num_facts_per_response": Metric(num_facts_per_response, True, "Mean number of facts of the answers with facts."),
+    **interval_ends("score", score_ci95),
+    "responses": Metric(_total(lambda r: True), True, "Number of answers whose topic has a page."),
+    "abstained": Metric(_total(lambda r: not r.responded), False, "Number of answers that decline to answer."),
+    "without_facts": Metric(
+        _total(lambda r: r.responded and not r.facts), False, "Number of answers that respond but state no fact."
+    ),
+    "facts": Metric(_total(lambda r: r.facts), True, "Number of facts."),
+    "supported": Metric(_total(lambda r: r.supported), True, "Number of supported facts."),
+    "unsupported": Metric(_total(lambda r: r.unsupported + r.irrelevant), False, "Number of facts not supported."),
+    "unparsed_facts": Metric(_total(lambda r: r.unparsed), False, "Number of facts without a verdict."),
+    "undecided_facts": Metric(
+        _total(lambda r: r.undecided), False, "Number of facts whose verdict held neither true nor false."
+    ),
+    "sentences": Metric(_total(lambda r: r.sentences), True, "Number of sentences."),
+    "unparsed_sentences": Metric(
+        _total(lambda r: r.unparsed_sentences), False, "Number of sentences from which no fact could be read."
+    ),
+    "skipped": Metric(lambda rows: sum(r.skipped for r in rows), False, "Number of answers whose topic has no page."),
 }
-"""Name -> (aggregation over the responses' counts with gamma 10, whether higher is better)."""
+"""Metrics over the answers' counts, with gamma 10."""
 
 
 def summarise(rows: Sequence[FactCounts], gamma: float = GAMMA) -> dict[str, float]:
@@ -144,7 +149,7 @@ def summarise(rows: Sequence[FactCounts], gamma: float = GAMMA) -> dict[str, flo
     `score`, `init_score`, `respond_ratio` and `num_facts_per_response` are FActScore's own names; the rest
     are totals and the interval of `score`.
     """
-    values = {name: aggregate(rows) for name, (aggregate, _) in METRICS.items()}
+    values = {name: metric.aggregation(rows) for name, metric in METRICS.items()}
     values["score"] = score(rows, gamma)
     values["score_ci95_low"], values["score_ci95_high"] = score_ci95(rows, gamma)
     return {**values, "gamma": gamma}

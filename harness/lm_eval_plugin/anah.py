@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,14 +14,14 @@ from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.data import anah
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.lm_eval_plugin.task import JudgedTask, log
-from factuality_harness.harness.metrics import METRICS, count
+from factuality_harness.harness.metrics import METRICS, Metric, count
 from factuality_harness.harness.questions import load_questions
 
 
 class AnahTask(JudgedTask):
     """Sentence-level factuality on questions with reference documents (ANAH, and the small corpus)."""
 
-    metrics: dict[str, tuple[Callable[[Sequence[Any]], float], bool]] = METRICS
+    metrics: dict[str, Metric] = METRICS
 
     def open_judge(self) -> str:
         spec = JudgeSpec.configured(self.settings.get("judge"), self.settings.get("default_judge"))

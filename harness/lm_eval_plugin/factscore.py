@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +20,35 @@ from factuality_harness.harness.factscore.evaluator import Item, open_scorer
 from factuality_harness.harness.factscore.knowledge import Knowledge, open_knowledge
 from factuality_harness.harness.factscore.score import FactCounts
 from factuality_harness.harness.lm_eval_plugin.task import JudgedTask
-from factuality_harness.harness.metrics import ratio
+from factuality_harness.harness.metrics import Metric, interval_ends, ratio
 
 log = logging.getLogger(__name__)
 
-Rows = Sequence[FactCounts]
 _ENTITIES = {"labeled": 183, "unlabeled": 500}
 
 
-def _per_response(value: Callable[[FactCounts], float]) -> Callable[[Rows], float]:
+def _per_response(value: Callable[[FactCounts], float], better: bool, counted: str) -> Metric:
     """Mean over the responses that answer, as the paper's tables count correct and incorrect facts."""
 
-    def mean(rows: Rows) -> float:
+    def mean(rows: Sequence[FactCounts]) -> float:
         answered = [value(r) for r in rows if r.responded and not r.skipped]
         return ratio(sum(answered), len(answered))
 
-    return mean
+    return Metric(mean, better, f"Mean number of {counted} per answer that does not abstain.")
 
 
-def metrics(gamma: float) -> dict[str, tuple[Callable[[Rows], float], bool]]:
-    """Metrics of the FActScore tasks: name -> (aggregation over responses, whether higher is better)."""
+def metrics(gamma: float) -> dict[str, Metric]:
+    """Metrics of the FActScore tasks, over the answers' counts."""
+    theirs = score.METRICS
     return {
-        "factscore": (lambda rows: score.score(rows, gamma), True),
-        "factscore_no_penalty": (score.init_score, True),
-        "factscore_ci95_low": (lambda rows: score.score_ci95(rows, gamma)[0], True),
-        "factscore_ci95_high": (lambda rows: score.score_ci95(rows, gamma)[1], True),
-        "respond_ratio": (score.respond_ratio, True),
-        "facts_per_response": (score.num_facts_per_response, True),
-        "supported": (_per_response(lambda r: r.supported), True),
-        "unsupported": (_per_response(lambda r: r.unsupported + r.irrelevant), False),
-        "unparsed_facts": (_per_response(lambda r: r.unparsed), False),
+        "factscore": replace(theirs["score"], aggregation=lambda rows: score.score(rows, gamma)),
+        "factscore_no_penalty": theirs["init_score"],
+        **interval_ends("factscore", lambda rows: score.score_ci95(rows, gamma)),
+        "respond_ratio": theirs["respond_ratio"],
+        "facts_per_response": theirs["num_facts_per_response"],
+        "supported": _per_response(lambda r: r.supported, True, "supported facts"),
+        "unsupported": _per_response(lambda r: r.unsupported + r.irrelevant, False, "facts that are not supported"),
+        "unparsed_facts": _per_response(lambda r: r.unparsed, False, "facts without a verdict"),
     }
 
 

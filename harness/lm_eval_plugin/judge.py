@@ -7,7 +7,7 @@ from `--metadata`, and is called once, over all units together.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -36,55 +36,60 @@ from factuality_harness.harness.judging.labels import (
     load_rows,
 )
 from factuality_harness.harness.lm_eval_plugin.task import JudgedTask
+from factuality_harness.harness.metrics import Metric, interval_ends
 from factuality_harness.harness.sentences import LANGUAGES
 
 log = logging.getLogger(__name__)
 
-Metric = tuple[Callable[[Sequence[Verdict]], float], bool]
 _MALFORMED = "malformed"
 
 
-def _quoted(name: str, statistic: Statistic, language: str | None = None) -> dict[str, Metric]:
+def _measured(name: str, statistic: Statistic, about: str, language: str | None = None) -> dict[str, Metric]:
     """A statistic, over the units in one language or all, with its interval."""
 
     def chosen(verdicts: Sequence[Verdict]) -> Sample:
         return Sample(v for v in verdicts if language in (None, v.language))
 
-    return {
-        name: (lambda verdicts: chosen(verdicts).value(statistic), True),
-        f"{name}_ci95_low": (lambda verdicts: chosen(verdicts).ci95(statistic)[0], True),
-        f"{name}_ci95_high": (lambda verdicts: chosen(verdicts).ci95(statistic)[1], True),
-    }
+    name, about = _in_language(name, about, language)
+    value = Metric(lambda verdicts: chosen(verdicts).value(statistic), True, about)
+    return {name: value, **interval_ends(name, lambda verdicts: chosen(verdicts).ci95(statistic))}
 
 
 def _evidence(n: int, language: str | None = None) -> dict[str, Metric]:
-    name = f"evidence_precision_{n}gram" + (f"_{language}" if language else "")
-
     def chosen(verdicts: Sequence[Verdict]) -> list[Verdict]:
         return [v for v in verdicts if language in (None, v.language)]
 
-    return {
-        name: (lambda verdicts: agreement.evidence_precision(chosen(verdicts), n), True),
-        f"{name}_ci95_low": (lambda verdicts: agreement.evidence_precision_ci95(chosen(verdicts), n)[0], True),
-        f"{name}_ci95_high": (lambda verdicts: agreement.evidence_precision_ci95(chosen(verdicts), n)[1], True),
-    }
+    about = f"Share of the {n}-grams of the judge's evidence that stand in the human's."
+    name, about = _in_language(f"evidence_precision_{n}gram", about, language)
+    value = Metric(lambda verdicts: agreement.evidence_precision(chosen(verdicts), n), True, about)
+    return {name: value, **interval_ends(name, lambda v: agreement.evidence_precision_ci95(chosen(v), n))}
+
+
+def _in_language(name: str, about: str, language: str | None) -> tuple[str, str]:
+    return (f"{name}_{language}", f"{about.removesuffix('.')}, in language {language}.") if language else (name, about)
+
+
+def _judged_as(label: str, about: str) -> Metric:
+    return Metric(lambda verdicts: Sample(verdicts).value(agreement.judged_as(label)), False, about)
 
 
 _BINARY: dict[str, Metric] = {
-    **_quoted("sensitivity", agreement.sensitivity),
-    **_quoted("specificity", agreement.specificity),
-    **_quoted("balanced_accuracy", agreement.balanced_accuracy),
-    "nofact_rate": (lambda verdicts: Sample(verdicts).value(agreement.judged_as("nofact")), False),
-    "unparsed_rate": (lambda verdicts: Sample(verdicts).value(agreement.judged_as("unparsed")), False),
-    "units": (lambda verdicts: Sample(verdicts).n, True),
-    _MALFORMED: (lambda verdicts: sum(v.human not in HUMAN for v in verdicts), False),
+    **_measured("sensitivity", agreement.sensitivity, "Share that the judge calls right of what humans call right."),
+    **_measured("specificity", agreement.specificity, "Share that the judge calls wrong of what humans call wrong."),
+    **_measured("balanced_accuracy", agreement.balanced_accuracy, "Mean of sensitivity and specificity."),
+    "nofact_rate": _judged_as("nofact", "Share of the units in which the judge sees no checkable fact."),
+    "unparsed_rate": _judged_as("unparsed", "Share of the units to which the judge gave no usable answer."),
+    "units": Metric(lambda verdicts: Sample(verdicts).n, True, "Number of units judged."),
+    _MALFORMED: Metric(
+        lambda verdicts: sum(v.human not in HUMAN for v in verdicts), False, "Number of human labels that are unusable."
+    ),
 }
-_TYPES: dict[str, Statistic] = {
-    "accuracy": agreement.of_types(agreement.accuracy),
-    "f1_weighted": agreement.of_types(agreement.f1_weighted),
-    "f1_macro": agreement.of_types(agreement.f1_macro),
-    "kappa": agreement.of_types(agreement.kappa),
-    **{f"f1_{name}": agreement.class_f1(name) for name in TYPES},
+_TYPES: dict[str, tuple[Statistic, str]] = {
+    "accuracy": (agreement.of_types(agreement.accuracy), "Share of the units with the human's type."),
+    "f1_weighted": (agreement.of_types(agreement.f1_weighted), "Mean F1 of the types, weighted by their frequency."),
+    "f1_macro": (agreement.of_types(agreement.f1_macro), "Plain mean F1 of the types."),
+    "kappa": (agreement.of_types(agreement.kappa), "Cohen's kappa over the types."),
+    **{f"f1_{name}": (agreement.class_f1(name), f"F1 of the type {name}.") for name in TYPES},
 }
 
 
@@ -92,8 +97,8 @@ class JudgeTask(JudgedTask):
     """Agreement of a judge with human labels, supported against not supported."""
 
     metrics: dict[str, Metric] = {  # noqa: RUF012  (as in the base class)
-        **_quoted("accuracy", agreement.of_binary(agreement.accuracy)),
-        **_quoted("kappa", agreement.of_binary(agreement.kappa)),
+        **_measured("accuracy", agreement.of_binary(agreement.accuracy), "Share of the units judged as by humans."),
+        **_measured("kappa", agreement.of_binary(agreement.kappa), "Cohen's kappa of the three readings."),
         **_BINARY,
     }
 
@@ -135,12 +140,11 @@ class JudgeTypesTask(JudgeTask):
     """Agreement on ANAH's types, as the ANAH papers report it, and on supported against not supported."""
 
     metrics: dict[str, Metric] = {  # noqa: RUF012
-        **{k: v for name, s in _TYPES.items() for k, v in _quoted(name, s).items()},
         **{
             k: v
-            for language in LANGUAGES
-            for name, s in _TYPES.items()
-            for k, v in _quoted(f"{name}_{language}", s, language).items()
+            for language in (None, *LANGUAGES)
+            for name, (statistic, about) in _TYPES.items()
+            for k, v in _measured(name, statistic, about, language).items()
         },
         **{k: v for n in NGRAMS for language in (None, *LANGUAGES) for k, v in _evidence(n, language).items()},
         **_BINARY,

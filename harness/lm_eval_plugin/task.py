@@ -15,6 +15,8 @@ from typing import Any
 from lm_eval.api.filter import Filter, FilterEnsemble
 from lm_eval.api.task import ConfigurableTask
 
+from factuality_harness.harness.metrics import Metric
+
 log = logging.getLogger(__name__)
 
 
@@ -57,13 +59,17 @@ class _JudgeFilter(Filter):
 class JudgedTask(ConfigurableTask):
     """Base of the judged tasks. Subclasses say how to open the judge, how to judge, and what the metrics are."""
 
-    metrics: dict[str, tuple[Callable[[Sequence[Any]], float], bool]]
+    metrics: dict[str, Metric]
 
     def __init__(self, config: dict[str, Any]) -> None:
         config = {key: value for key, value in config.items() if key != "class"}
         config["metric_list"] = [
-            {"metric": name, "aggregation": over_counts(aggregate, self.rows), "higher_is_better": better}
-            for name, (aggregate, better) in self.metrics.items()
+            {
+                "metric": name,
+                "aggregation": over_counts(metric.aggregation, self.rows),
+                "higher_is_better": metric.higher_is_better,
+            }
+            for name, metric in self.metrics.items()
         ]
         config["process_results"] = _in_the_class
         self._predict_only = False
@@ -107,7 +113,7 @@ class JudgedTask(ConfigurableTask):
     def sample_values(self, counts: Any) -> dict[str, float]:
         """What the samples file shows for one question; where the score's interval stands, its own score."""
         rows = self.rows([counts])
-        return {name: self.metrics[name.split("_ci95_")[0]][0](rows) for name in self.metrics}
+        return {name: self.metrics[name.split("_ci95_")[0]].aggregation(rows) for name in self.metrics}
 
     def process_results(self, doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
         """Per-question metric values from the filter's annotation JSON."""

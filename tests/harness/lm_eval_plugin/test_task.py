@@ -99,7 +99,7 @@ def test_the_metrics_are_the_tasks_twelve(whole: dict[str, Any]) -> None:
     assert found["factuality"] == pytest.approx(0.5)
     assert found["factuality_ci95_low"] <= found["factuality"] <= found["factuality_ci95_high"]
     better = whole["higher_is_better"]["anah_factuality_mini"]
-    assert better == {name: better for name, (_, better) in metrics.METRICS.items()}
+    assert better == {name: metric.higher_is_better for name, metric in metrics.METRICS.items()}
 
 
 def test_every_sample_holds_its_annotation(whole: dict[str, Any]) -> None:
@@ -211,6 +211,8 @@ def judged(tmp_path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
     [
         ({}, r"no judge is configured.*--metadata.*HARNESS_JUDGE.*lexical.*dialogue@openai"),
         ({"judge": "lexcial"}, "'lexcial' is not known; one of: lexical"),
+        ({"judge": "lexical", "judge_args": ["retries"]}, "judge_args must be an object of options, not list"),
+        ({"judge": "factscore@openai:http://h/v1#m"}, "'factscore' decides single facts, it does not label"),
         ({"judge": "dialogue@opnai:http://h/v1"}, "engine 'opnai:http://h/v1' is not known"),
         ({"judge": "lexical", "judge_args": {"retires": 1}}, "has no option retires"),
         ({"judge": "dialogue@openai:http://127.0.0.1:9/v1#m"}, "127.0.0.1:9/v1 cannot be reached. Start it"),
