@@ -1,8 +1,8 @@
 """What mkdocs does beside Markdown: pages' generated parts, and links to files that are not below docs/.
 
-`<!-- generated: NAME -->` is replaced by what `GENERATED[NAME]` returns. Pages link to files of the repository by relative
-paths, so that they work where the repository is browsed; on the site, pictures are copied and other files are links to the
-repository.
+`<!-- generated: NAME -->` is replaced by what `GENERATED[NAME]` returns. Pages link to files of the repository by
+relative paths, so that they work where the repository is browsed; on the site, pictures are copied and other files are
+links to the repository.
 """
 
 from __future__ import annotations
@@ -25,10 +25,16 @@ LINK = re.compile(r"(\]\()((?:\.\./)+)([^)#\s]+)((?:#[^)\s]*)?\))")
 
 def commands() -> str:
     """Every command with its options, from the functions' signatures and docstrings."""
-    from factuality_harness.cli import make_app
+    from factuality_harness.cli import PASSED_ON, make_app
 
-    text = make_app().generate_docs(include_hidden=False, heading_level=1)
-    return text.split("\n", 1)[1]
+    text = make_app().generate_docs().split("\n", 1)[1]
+    text = re.sub(r"## Table of Contents\n.*?(?=\*\*Commands\*\*)", "", text, flags=re.DOTALL)  # the site has its own
+    for name in PASSED_ON:
+        start = text.index(f"### factuality {name}\n")
+        end = start + re.search(r"\n#|\Z", text[start + 1 :]).start() + 1  # type: ignore[union-attr]
+        body = text[start:end].partition("**Parameters**")[0]
+        text = f"{text[:start]}{body}Options: [settings of recipes](recipes.md), and all of TRL's.\n{text[end:]}"
+    return text
 
 
 def recipe_settings() -> str:
@@ -42,12 +48,9 @@ def recipe_settings() -> str:
 def _fields(kind: Any) -> list[str]:
     """Rows of a dataclass's own fields: those of its parents are described where the parents are."""
     rows = ["| key | type | default | what |", "|---|---|---|---|"]
-    inherited = {f.name for parent in kind.__mro__[1:] if dataclasses.is_dataclass(parent) for f in dataclasses.fields(parent)}
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
-        if field.name in inherited and "help" not in field.metadata:
-            continue
-        if field.name in inherited and field.name not in kind.__annotations__:
+        if field.name not in kind.__annotations__:
             continue
         default = field.default if field.default is not dataclasses.MISSING else "…"
         text = " ".join(str(field.metadata.get("help", "")).split()).replace("|", "\\|")

@@ -53,9 +53,8 @@ class Environment:
         self.site = next(folder.glob("lib/python*/site-packages"))
         own = next(Path(p) for p in sys.path if (Path(p) / "lm_eval" / "__init__.py").is_file())
         (self.site / "libraries.pth").write_text(f"{own}\n")  # the .pth files in there are not read
-        (self.bin / "lm_eval").write_text(
-            f"#!{self.bin / 'python'}\nimport sys\nfrom lm_eval.__main__ import cli_evaluate\nsys.exit(cli_evaluate())\n"
-        )
+        script = "import sys\nfrom lm_eval.__main__ import cli_evaluate\nsys.exit(cli_evaluate())\n"
+        (self.bin / "lm_eval").write_text(f"#!{self.bin / 'python'}\n{script}")
         (self.bin / "lm_eval").chmod(0o755)
 
     def pip(self, *words: object) -> None:
