@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -99,6 +100,10 @@ def entry(app_or_function: App | Callable[..., Any], argv: Sequence[str] | None 
     """Run a command as a process does: a HarnessError becomes one line on standard error and exit code 2."""
     try:
         call(app_or_function, argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads on, as with `| head`; what is still to be written has no place to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

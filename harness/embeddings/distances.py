@@ -14,6 +14,7 @@ from pathlib import Path
 from factuality_harness.harness.embeddings.models import Embedding, embed_groups
 from factuality_harness.harness.embeddings.neighbours import centred, nearest_distance
 from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.write import write_json
 
 DISTANCES = "distances.json"
 """The file's name in the stage's folder."""
@@ -57,7 +58,7 @@ def nearest_topics(
 
 def write_distances(path: Path, distances: TopicDistances) -> None:
     """Write the file, as JSON with the keys of `TopicDistances`."""
-    path.write_text(json.dumps(asdict(distances), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, asdict(distances), indent=1)
 
 
 def read_distances(path: Path) -> TopicDistances:

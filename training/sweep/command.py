@@ -1,25 +1,27 @@
-"""The command line of sweeps."""
+"""`factuality sweep run` and `factuality sweep status`."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
-import shlex
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from factuality_harness.harness.annotators.spec import JudgeSpec
-from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.commands import Flag, Several
+from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import open_text
 from factuality_harness.harness.io.manifest import manifest, write_manifest
 from factuality_harness.harness.io.write import write_json, write_text
+from factuality_harness.training.shipped import shipped
 from factuality_harness.training.sweep.executor import check_executor, run_workers
 from factuality_harness.training.sweep.experiment import Cell, Experiment, load_experiment
-from factuality_harness.training.sweep.plan import Plan, Stage, ancestors, make_plan
+from factuality_harness.training.sweep.plan import Plan, Stage, make_plan, stages_of
 from factuality_harness.training.sweep.schema import STAGES
 from factuality_harness.training.sweep.store import Store
 
@@ -27,6 +29,11 @@ STORES = Path("out/sweeps")
 TURNS = 3  # most judge calls a sentence: the protocol of ANAH-v2 and `dialogue`
 SENTENCES = 6  # a response, where the experiment does not say
 QUESTIONS_A_TOPIC = 3
+Experiments = Annotated[
+    list[Path], Parameter(help="Files, or shipped ones by name (world/table02_mask.yaml); all of them share stages.")
+]
+StoreFolder = Annotated[Path | None, Parameter(help="Folder of stages; default out/sweeps/FOLDER OF THE EXPERIMENT.")]
+Seeds = Annotated[list[int] | None, Several, Parameter(help="Instead of the experiments' own.")]
 
 
 def write_experiments(experiments: Sequence[Experiment], plan: Plan, store: Store) -> None:
@@ -51,8 +58,8 @@ def state(stage: str, store: Store) -> str:
 
 
 def cell_state(roles: Mapping[str, str], plan: Plan, store: Store) -> str:
-    """done when its score is there; failed, running, waiting for the first stage that is not done."""
-    for stage in ancestors(plan, roles["score"]):
+    """done when all its stages are; failed, running, waiting for the first stage that is not done."""
+    for stage in stages_of(plan, roles):
         if (found := state(stage, store)) != "done":
             return found
     return "done"
@@ -70,7 +77,7 @@ def status(experiments: Sequence[Experiment], plan: Plan, store: Store) -> str:
     lines.append(f"stages: {_counts([state(stage, store) for stage in plan.stages])}")
     users = defaultdict(set)
     for cell, roles in plan.cells:
-        for stage in ancestors(plan, roles["score"]):
+        for stage in stages_of(plan, roles):
             users[stage].add(cell.name)
     lines += [f"  {state(stage, store):8} {stage}, for {len(users[stage])} cells" for stage in left]
     lines += [f"error in {stage}: {why.splitlines()[0]}" for stage in left if (why := store.failure(stage))]
@@ -136,68 +143,111 @@ def _questions(stage: Stage, plan: Plan) -> int:
         return sum(1 for _ in lines)
 
 
-@command
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.sweep", description="Run experiments cell by cell.")
-    parser.add_argument("action", choices=("run", "status"))
-    parser.add_argument("experiments", type=Path, nargs="+", metavar="EXPERIMENT.yaml", help="all of them share stages")
-    parser.add_argument("--store", type=Path, help="folder of stages (default: out/sweeps/FOLDER OF THE EXPERIMENT)")
-    parser.add_argument("--seeds", type=int, nargs="+", help="instead of the experiments' own")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and an estimate, run nothing")
-    parser.add_argument("--executor", choices=("local", "slurm"), default="local")
-    parser.add_argument("--workers", type=int, help="processes or Slurm jobs (default: local, one a core)")
-    parser.add_argument("--slurm", nargs="+", default=[], metavar="KEY=VALUE", help="partition=gpu gpus_per_node=4 …")
-    args = parser.parse_args(argv)
-    experiments = [load_experiment(path, seeds=args.seeds) for path in args.experiments]
+def load_experiments(paths: Sequence[Path], seeds: Sequence[int] | None = None) -> list[Experiment]:
+    """Experiments from files, the package's own by name (`world/table02_mask.yaml`).
+
+    Raises HarnessError for a file that is none, and for two with one name.
+    """
+    experiments = [
+        load_experiment(shipped(path, "experiments"), seeds=None if seeds is None else [*seeds]) for path in paths
+    ]
     names = [experiment.name for experiment in experiments]
     if len({*names}) < len(names):
         raise HarnessError(f"two experiments have the same name: {', '.join(sorted(names))}")
-    plan = make_plan(experiments)
-    store = Store(args.store or STORES / args.experiments[0].resolve().parent.name)
-    workers = (os.cpu_count() or 1) if args.workers is None else args.workers
-    if workers < 1:
-        raise HarnessError(f"--workers {workers}: at least one is needed")
-    options = dict(option.partition("=")[::2] for option in args.slurm)
-    if args.action == "run":
-        if not args.dry_run:
-            check_executor(args.executor, options)
-        if not all(map(store.done, plan.stages)):
-            from factuality_harness.training.sweep.stages import check_stages  # the heavy imports
+    return experiments
 
-            check_stages(plan, store)
-    if args.action == "status":
-        print(status(experiments, plan, store))
-    elif args.dry_run:
-        print(estimate(experiments, plan, store, workers))
+
+def begin(experiments: Sequence[Experiment], plan: Plan, store: Store) -> Path:
+    """Make the store ready for workers: failures forgotten, cells and plan written. Returns the plan's file.
+
+    Raises HarnessError for files and checkpoints that are missing.
+    """
+    if plan.missing:
+        error, where = next(iter(plan.missing.items()))
+        raise HarnessError(f"{where}: {error}")
+    store.root.mkdir(parents=True, exist_ok=True)
+    store.forget_failures(plan)
+    write_experiments(experiments, plan, store)
+    text = plan.to_json()
+    plan_file = store.root / "plans" / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+    write_text(plan_file, text)
+    made_with = store.root / "manifest.json"
+    if not made_with.is_file() or not all(map(store.done, plan.stages)):  # else it made nothing
+        write_manifest(made_with, manifest(inputs=[experiment.path for experiment in experiments]))
+    return plan_file
+
+
+def check_done(plan: Plan, store: Store) -> None:
+    """Raise HarnessError when stages are left."""
+    left = [stage for stage in plan.stages if not store.done(stage)]
+    if left:
+        failed = sum(store.failure(stage) is not None for stage in left)
+        raise HarnessError(f"{len(left)} of {len(plan.stages)} stages are not done ({failed} failed)")
+
+
+def _opened(
+    paths: Sequence[Path], store: Path | None, seeds: Sequence[int] | None
+) -> tuple[list[Experiment], Plan, Store]:
+    experiments = load_experiments(paths, seeds)
+    folder = store or STORES / experiments[0].path.resolve().parent.name
+    return experiments, make_plan(experiments), Store(folder)
+
+
+def run(
+    experiments: Experiments,
+    /,
+    *,
+    store: StoreFolder = None,
+    seeds: Seeds = None,
+    dry_run: Flag = False,
+    executor: Literal["local", "slurm"] = "local",
+    workers: int | None = None,
+    slurm: Annotated[tuple[str, ...], Several] = (),
+) -> None:
+    """Run experiments cell by cell, on this machine or Slurm.
+
+    What is finished is never run again: interrupted, or after a change, run the same command again.
+
+    Parameters
+    ----------
+    dry_run
+        Print the plan and an estimate, run nothing.
+    workers
+        Processes or Slurm jobs; default one per core of this machine.
+    slurm
+        KEY=VALUE …: options of sbatch, such as partition=gpu gpus_per_node=4 time=1440.
+    """
+    loaded, plan, place = _opened(experiments, store, seeds)
+    count = (os.cpu_count() or 1) if workers is None else workers
+    if count < 1:
+        raise HarnessError(f"--workers {count}: at least one is needed")
+    options = dict(option.partition("=")[::2] for option in slurm)
+    if not dry_run:
+        check_executor(executor, options)
+    if not all(map(place.done, plan.stages)):
+        from factuality_harness.training.sweep.stages import check_stages  # the heavy imports
+
+        check_stages(plan, place)
+    if dry_run:
+        print(estimate(loaded, plan, place, count))
         for cell, roles in plan.cells:
-            print(f"{cell_state(roles, plan, store):8} {cell.name}: {' '.join(roles.values())}")
+            print(f"{cell_state(roles, plan, place):8} {cell.name}: {' '.join(roles.values())}")
         print("\n".join(f"missing, first needed by {where}: {error}" for error, where in plan.missing.items()))
-    else:
-        if plan.missing:
-            error, where = next(iter(plan.missing.items()))
-            raise HarnessError(f"{where}: {error}")
-        store.root.mkdir(parents=True, exist_ok=True)
-        store.forget_failures(plan)
-        write_experiments(experiments, plan, store)
-        print(estimate(experiments, plan, store, workers))
-        text = plan.to_json()
-        plan_file = store.root / "plans" / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
-        write_text(plan_file, text)
-        line = shlex.join(["python", "-m", "training.sweep", *(sys.argv[1:] if argv is None else argv)])
-        made_with = store.root / "manifest.json"
-        if not made_with.is_file() or not all(map(store.done, plan.stages)):  # else it made nothing
-            write_manifest(made_with, manifest(inputs=args.experiments, command=line))
-        run_workers(
-            store.root,
-            plan_file,
-            executor=args.executor,
-            workers=workers,
-            options=options,
-            log_folder=store.root / "logs",
-        )
-        print(status(experiments, plan, store))
-        failed = [stage for stage in plan.stages if store.failure(stage)]
-        left = [stage for stage in plan.stages if not store.done(stage)]
-        if failed or left:
-            raise HarnessError(f"{len(left)} of {len(plan.stages)} stages are not done ({len(failed)} failed)")
+        return
+    plan_file = begin(loaded, plan, place)
+    print(estimate(loaded, plan, place, count))
+    run_workers(
+        place.root,
+        plan_file,
+        executor=executor,
+        workers=count,
+        options=options,
+        log_folder=place.root / "logs",
+    )
+    print(status(loaded, plan, place))
+    check_done(plan, place)
+
+
+def show_status(experiments: Experiments, /, *, store: StoreFolder = None, seeds: Seeds = None) -> None:
+    """What has run, what is left, what failed."""
+    print(status(*_opened(experiments, store, seeds)))

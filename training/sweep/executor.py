@@ -1,6 +1,6 @@
 """Workers of a sweep through submitit: processes on this machine or Slurm jobs, replaced when they die.
 
-    python -m training.sweep run EXPERIMENT.yaml --executor slurm --workers 8 --slurm partition=gpu gpus_per_node=1
+    factuality sweep run EXPERIMENT.yaml --executor slurm --workers 8 --slurm partition=gpu gpus_per_node=1
 
 A worker that Slurm stops for its time limit, or preempts, is queued again under its number and goes on. Local workers
 end with the process that started them, however that ends; Slurm jobs outlive it if it is killed, and the same command
@@ -28,7 +28,7 @@ import submitit
 from tqdm import tqdm
 
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.training.sweep.process import _end_with, _sigterm_raises
+from factuality_harness.training.sweep.process import end_with, sigterm_raises
 
 RESTARTS = 3  # deaths for each worker, none of the stages ending in between, until the sweep gives up
 POLL = 2.0  # seconds between looks at the store and at local workers
@@ -60,11 +60,11 @@ class Worker:
         """Run until nothing is left to do."""
         if self.lock is not None:
             os.setpgid(0, 0)
-            threading.Thread(target=_end_with, args=[self.lock], daemon=True).start()
+            threading.Thread(target=end_with, args=[self.lock], daemon=True).start()
             os.environ.pop("CUDA_VISIBLE_DEVICES", None)
             if self.devices is not None:
                 os.environ["CUDA_VISIBLE_DEVICES"] = self.devices
-        with _sigterm_raises():  # submitit would ignore it; Slurm sends it before it kills
+        with sigterm_raises():  # submitit would ignore it; Slurm sends it before it kills
             if self.work is not None:
                 return self.work(self.store_root, self.plan_file)
             from factuality_harness.training.sweep.worker import set_up_process, work
@@ -243,7 +243,7 @@ def run_workers(
     jobs: dict[int, submitit.Job[None]] = {}  # by place
     bar = tqdm(total=len(plan.stages), initial=len(plan.stages) - len(left), unit="stage", desc="sweep")
     deaths, farewell = 0, float("inf")
-    with bar, _sigterm_raises():
+    with bar, sigterm_raises():
         try:
             for place in range(workers):
                 jobs[place] = pool.submit(place)

@@ -18,21 +18,14 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from copy import deepcopy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.training.sweep.schema import _check, _File, _Settings
-
-# ---------------------------------------------------------------- what a file may hold
-
-
-# ---------------------------------------------------------------- files to cells
+from factuality_harness.training.settings import merged, read_settings
+from factuality_harness.training.sweep.schema import CellSettings, ExperimentFile, check
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +45,8 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A checked experiment file. table: what `analysis.tables` shows of it. launch: stage to the command that starts it
-    in a process of its own (else it runs inside the worker). threads: CPU threads of a stage inside the worker.
+    """A checked experiment file. table: what `factuality tables` shows of it. launch: stage to the command that starts
+    it in a process of its own (else it runs inside the worker). threads: CPU threads of a stage inside the worker.
     estimate: stage to seconds, before any was measured."""
 
     name: str
@@ -64,41 +57,6 @@ class Experiment:
     launch: dict[str, str]
     threads: int
     estimate: dict[str, float]
-
-
-def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """`old` with the changes of `new`; neither is touched."""
-    out = deepcopy(dict(old))
-    for key, value in new.items():
-        if value is None:
-            out.pop(key, None)
-        elif isinstance(value, Mapping) and isinstance(out.get(key), Mapping):
-            out[key] = merged(out[key], value)
-        elif isinstance(value, Mapping):
-            out[key] = merged({}, value)
-        else:
-            out[key] = deepcopy(value)
-    return out
-
-
-def _read(path: Path, children: tuple[Path, ...] = ()) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise HarnessError(f"{path}: no such experiment file") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise HarnessError(f"{path}: not readable as YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise HarnessError(f"{path}: an experiment is a mapping with the keys {', '.join(sorted(_File.model_fields))}")
-    parent = data.pop("extends", None)
-    if parent is None:
-        return merged({}, data)
-    if not isinstance(parent, str):
-        raise HarnessError(f"{path}, extends: must be the name of a file beside this one, not {parent!r}")
-    children += (path.resolve(),)
-    if (path.parent / parent).resolve() in children:
-        raise HarnessError(f"{path}, extends: {parent} extends itself")
-    return merged(_read(path.parent / parent, children), data)
 
 
 def _product(grid: dict[str, Any]) -> Iterator[tuple[dict[str, str], list[Any]]]:
@@ -122,8 +80,8 @@ def load_experiment(path: str | Path, seeds: list[int] | None = None) -> Experim
     than the key's or not among its choices, and a grid without cells.
     """
     path = Path(path)
-    data = _read(path)
-    _check(_File, data, str(path))
+    data = read_settings(path, "experiment")
+    check(ExperimentFile, data, str(path))
     grid = data.get("grid", {})
     seeds = data.get("seeds", [0]) if seeds is None else seeds
     if not all(grid.values()):
@@ -136,7 +94,7 @@ def load_experiment(path: str | Path, seeds: list[int] | None = None) -> Experim
         settings = data.get("defaults", {})
         for change in changes:
             settings = merged(settings, change or {})
-        _check(_Settings, settings, where)
+        check(CellSettings, settings, where)
         cells += [Cell(path.stem, labels, seed, settings) for seed in seeds]
     if not cells:
         raise HarnessError(f"{path}: the grid has no cells; give at least one axis with at least one value")

@@ -11,14 +11,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.manifest import sha256
 from factuality_harness.harness.lm_eval_plugin.discovery import tasks_folder
 from factuality_harness.harness.questions import digest, load_questions
 from factuality_harness.harness.world.generate import BaseConfig, WorldConfig
 from factuality_harness.training.folders import check_model_folder
+from factuality_harness.training.settings import read_settings
+from factuality_harness.training.shipped import shipped
 from factuality_harness.training.sweep.experiment import Cell, Experiment
 from factuality_harness.training.sweep.schema import hidden_model
 
@@ -101,6 +101,8 @@ class _Builder:
             test = {"tasks": score["tasks"], "metadata": score.get("metadata", {}), **_world(base)}
             if test not in self.plan.stages[model].tests:
                 self.plan.stages[model].tests.append(test)
+        if "distances" in s and "pair" in roles:
+            roles["distances"] = self.distances(s, cell.seed, base, roles["pair"], where)
         return roles
 
     def model(self, name: Any, s: dict[str, Any], seed: int, where: str) -> str:
@@ -180,14 +182,19 @@ class _Builder:
             needs |= _model(model)
         return self.stage("select", settings, **needs)
 
+    def distances(self, s: dict[str, Any], seed: int, base: str, pairs: str, where: str) -> str:
+        settings = {"text": "{topic}", "k": 1, "centre": True, **s["distances"]}
+        needs = {"pair": pairs, "targets": self.questions(settings.pop("relative_to"), base, where), **_world(base)}
+        if settings["embedding"].startswith("hidden:"):
+            name, _ = hidden_model(settings["embedding"])
+            needs |= _model(base if name == "policy" else self.model(name, s, seed, where))
+        return self.stage("distances", settings, **needs)
+
     def train(self, step: dict[str, Any], model: str, pairs: str, seed: int, where: str) -> str:
-        path = Path(step["recipe"])
         try:
-            recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise HarnessError(f"{where}: recipe {path} cannot be read: {error}") from error
-        if not isinstance(recipe, dict):
-            raise HarnessError(f"{where}: recipe {path} is no mapping of settings")
+            recipe = read_settings(shipped(step["recipe"]), "recipe")
+        except HarnessError as error:
+            raise HarnessError(f"{where}: {error}") from error
         for place in ("model_name_or_path", "pairs", "output_dir", "sepo_oracle"):
             recipe.pop(place, None)  # the sweep's to say
         arguments = {**recipe, **step.get("arguments", {}), "seed": seed}
@@ -230,9 +237,9 @@ def make_plan(experiments: Iterable[Experiment]) -> Plan:
     return plan
 
 
-def ancestors(plan: Plan, stage: str) -> list[str]:
-    """Ids of the stage and all it depends on, in running order."""
-    wanted, left = set(), [stage]
+def stages_of(plan: Plan, roles: Mapping[str, str]) -> list[str]:
+    """Ids of a cell's stages and all they depend on, in running order."""
+    wanted, left = set(), [*roles.values()]
     while left:
         name = left.pop()
         if name in plan.stages and name not in wanted:

@@ -19,7 +19,7 @@ from factuality_harness.harness.errors import HarnessError
 
 
 @contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
+def environment(**values: str) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -32,7 +32,7 @@ def _environment(**values: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _launch(launcher: list[str], line: list[str]) -> None:
+def launch(launcher: list[str], line: list[str]) -> None:
     launcher = [sys.executable, *launcher[1:]] if launcher[0] == "python" else launcher
     try:
         code = subprocess.run([*launcher, *line], preexec_fn=tie_to_parent).returncode
@@ -43,7 +43,7 @@ def _launch(launcher: list[str], line: list[str]) -> None:
         raise HarnessError(f"{shlex.join([*launcher, *line])} ended with exit code {code}; its message is in the log")
 
 
-def _end_with(lock: Path) -> None:
+def end_with(lock: Path) -> None:
     """Wait until nobody holds the lock, then kill this process and all it started."""
     with contextlib.suppress(FileNotFoundError), lock.open() as file:
         fcntl.flock(file, fcntl.LOCK_SH)
@@ -57,7 +57,7 @@ def tie_to_parent() -> None:
 
 
 @contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
+def sigterm_raises() -> Iterator[None]:
     """Let SIGTERM unwind as Ctrl-C does (in the main thread, the only one that may say so)."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -28,7 +28,7 @@ from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.world.generate import BaseConfig, WorldConfig
 from factuality_harness.training.preferences.pairing import PairRules
 
-Kind = Literal["base", "questions", "sample", "annotate", "select", "pair", "train", "score"]
+Kind = Literal["base", "questions", "sample", "annotate", "select", "pair", "train", "score", "distances"]
 STAGES: tuple[str, ...] = get_args(Kind)
 Name = Annotated[str, Field(min_length=1)]
 Options = dict[str, Any]
@@ -166,6 +166,15 @@ class _Select(_Mapping):
         return self
 
 
+class _Distances(_Mapping):
+    embedding: Annotated[str, AfterValidator(_embedding)]
+    relative_to: _Questions
+    embedding_args: Options = {}
+    text: Name = "{topic}"
+    k: PositiveInt = 1
+    centre: bool = True
+
+
 class _Step(_Mapping):
     recipe: Name
     trainer: Literal["mask_dpo", "sft"] = "mask_dpo"
@@ -186,7 +195,7 @@ class _Score(_Mapping):
     judge_args: Options = {}
 
 
-class _Settings(_Mapping):
+class CellSettings(_Mapping):
     model: Model = ""
     world: _World = _World()
     base: _Base = _Base()
@@ -199,6 +208,7 @@ class _Settings(_Mapping):
     pair: _Pair = _Pair()
     train: list[_Step] = []
     score: _Score = _Score()
+    distances: _Distances | None = None
 
 
 class _Column(_Mapping):
@@ -216,7 +226,7 @@ class _Table(_Mapping):
     note: str = ""
 
 
-class _File(_Mapping):
+class ExperimentFile(_Mapping):
     title: str = ""
     table: _Table = _Table()
     seeds: Any = None
@@ -228,8 +238,8 @@ class _File(_Mapping):
     estimate: dict[Kind | Literal["sentences", "test_questions"], NonNegativeFloat] = {}
 
 
-def _check(kind: type[BaseModel], data: dict[str, Any], where: str) -> None:
-    """Raise one HarnessError that names the key."""
+def check(kind: type[BaseModel], data: dict[str, Any], where: str) -> None:
+    """Raise one HarnessError that names the key, when the data are not of the kind."""
     try:
         text = json.dumps(data)
     except TypeError as error:

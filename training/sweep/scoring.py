@@ -29,7 +29,7 @@ def refuse_test_topics(pairs: Path, test: Mapping[str, Any], store: Store) -> No
         )
 
 
-def _evaluate(arguments: dict[str, Any], out: Path) -> None:
+def evaluate(arguments: dict[str, Any], out: Path) -> None:
     """lm_eval in this process, with its own files as a result."""
     import lm_eval
     from lm_eval.loggers import EvaluationTracker

@@ -13,6 +13,7 @@ import random
 import shlex
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import yaml
 
 from factuality_harness.harness.annotation import Annotation
 from factuality_harness.harness.data.anah import Question
+from factuality_harness.harness.embeddings.distances import DISTANCES, write_distances
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.io.samples import read_annotations
@@ -32,9 +34,11 @@ from factuality_harness.training import preferences, sft
 from factuality_harness.training.mask_dpo import train as mask_dpo
 from factuality_harness.training.mask_dpo.pairs import write_pairs
 from factuality_harness.training.preferences import Pairing, PairRules
-from factuality_harness.training.sweep.plan import Plan, Stage, ancestors, relative, task_files
-from factuality_harness.training.sweep.process import _environment, _launch
-from factuality_harness.training.sweep.scoring import _evaluate, refuse_test_topics
+from factuality_harness.training.shipped import shipped
+from factuality_harness.training.sweep.distances import topic_distances
+from factuality_harness.training.sweep.plan import Plan, Stage, relative, stages_of, task_files
+from factuality_harness.training.sweep.process import environment, launch
+from factuality_harness.training.sweep.scoring import evaluate, refuse_test_topics
 from factuality_harness.training.sweep.selection import choose, choose_half
 from factuality_harness.training.sweep.store import Store
 
@@ -59,17 +63,18 @@ def run_stage(stage: Stage, store: Store, folder: Path) -> list[str]:
     inputs = {role: store.place(name) for role, name in stage.needs.items()}
     # Answers of another store would change which prompts share a batch, and so what transformers draws.
     cache = folder / "cache" if stage.kind == "sample" and not resumes(stage) else store.root / "cache"
-    with _environment(HARNESS_CACHE=str(cache)):
+    with environment(HARNESS_CACHE=str(cache)):
         for test in stage.tests:
             refuse_test_topics(Path(inputs["pair"]) / PAIRS, test, store)
         if stage.kind in COMMANDS:
-            module, argv, inside = COMMANDS[stage.kind](stage, inputs, folder)
-            line = ["-m", module, *argv]
+            command = COMMANDS[stage.kind](stage, inputs, folder)
             if stage.launch:
-                _launch(shlex.split(stage.launch), line)
-                return [shlex.join([*shlex.split(stage.launch), *line])]
-            inside()
-            return [shlex.join(["python", *line])]
+                launcher = launcher_of(stage.launch)
+                line = ["-m", command.module, *command.argv]
+                launch(launcher, line)
+                return [shlex.join([*launcher, *line])]
+            command.inside()
+            return [shlex.join([*command.shown.split(), *command.argv])]
         STEPS[stage.kind](stage.settings, inputs, folder)
     return []
 
@@ -80,12 +85,25 @@ def _within(main: Callable[[list[str]], int], argv: list[str]) -> Callable[[], N
     return lambda: inner(argv)
 
 
-Command = tuple[str, list[str], Callable[[], None]]
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A stage that is a command. shown: what a user types before `argv`. module: what a launcher runs with `argv`.
+    inside: does the same in this process."""
+
+    shown: str
+    module: str
+    argv: list[str]
+    inside: Callable[[], None]
+
+
+def launcher_of(line: str) -> list[str]:
+    """Words of a launcher; files that come with this package are named where they lie."""
+    return [str(shipped(word)) if word.startswith("training/") else word for word in shlex.split(line)]
 
 
 def _sample(stage: Stage, inputs: Mapping[str, str], folder: Path) -> Command:
     s = stage.settings
-    argv = ["sample", "--questions", f"{inputs['questions']}/{QUESTIONS}", "--out", str(folder / SAMPLES)]
+    argv = ["--questions", f"{inputs['questions']}/{QUESTIONS}", "--out", str(folder / SAMPLES)]
     argv += ["--engine", f"{s['engine']}:{inputs['model']}"]
     for key in ("n", "seed", "temperature", "top_k", "top_p", "max_tokens"):
         if key in s:
@@ -94,17 +112,20 @@ def _sample(stage: Stage, inputs: Mapping[str, str], folder: Path) -> Command:
         argv.append("--with-document")
     if "engine_args" in s:
         argv += ["--engine-args", json.dumps(s["engine_args"])]
-    return "training.preferences", argv, _within(preferences.main, argv)
+    inside = _within(preferences.main, ["sample", *argv])
+    return Command("factuality", "factuality_harness", ["sample", *argv], inside)
 
 
 def _annotate(stage: Stage, inputs: Mapping[str, str], folder: Path) -> Command:
-    argv = ["annotate", "--samples", f"{inputs['sample']}/{SAMPLES}", "--out", str(folder / ANNOTATIONS)]
+    argv = ["--samples", f"{inputs['sample']}/{SAMPLES}", "--out", str(folder / ANNOTATIONS)]
     argv += ["--judge", stage.settings["judge"], "--judge-args", json.dumps(stage.settings["judge_args"])]
-    return "training.preferences", argv, _within(preferences.main, argv)
+    inside = _within(preferences.main, ["annotate", *argv])
+    return Command("factuality", "factuality_harness", ["label", *argv], inside)
 
 
 def _train(stage: Stage, inputs: Mapping[str, str], folder: Path) -> Command:
-    trainer = TRAINERS[stage.settings["trainer"]]
+    name = stage.settings["trainer"]
+    trainer = TRAINERS[name]
     recipe = folder / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(_arguments(stage, inputs, folder), sort_keys=True), encoding="utf-8")
     argv = ["--config", str(recipe)]
@@ -112,7 +133,7 @@ def _train(stage: Stage, inputs: Mapping[str, str], folder: Path) -> Command:
     def inside() -> None:
         trainer.train(*trainer.parse([*argv, "--disable_tqdm", "true"]))
 
-    return f"training.{stage.settings['trainer']}", argv, inside
+    return Command(f"factuality train {name}", f"factuality_harness.training.{name}", argv, inside)
 
 
 def _arguments(stage: Stage, inputs: Mapping[str, str], folder: Path) -> dict[str, Any]:
@@ -128,7 +149,7 @@ def check_stages(plan: Plan, store: Store) -> None:
     tasks that lm_eval does not know. Raises HarnessError with the first cell concerned."""
     seen: list[Any] = []
     for cell, roles in plan.cells:
-        for stage in (plan.stages[name] for name in ancestors(plan, roles["score"]) if not store.done(name)):
+        for stage in (plan.stages[name] for name in stages_of(plan, roles) if not store.done(name)):
             what = stage.settings.get("tasks") or {**stage.settings.get("arguments", {}), "seed": 0}
             if (stage.kind, what) in seen or stage.kind not in ("train", "score"):
                 continue
@@ -188,7 +209,7 @@ def _score(stage: Stage, inputs: Mapping[str, str], folder: Path) -> Command:
             text = ",".join(f"{k}={v}" for k, v in value.items()) if plain else value
             text = json.dumps(text) if isinstance(text, dict) else ",".join(text) if isinstance(text, list) else text
             argv += [f"--{key}", str(text)]
-    return "lm_eval", argv, lambda: _evaluate(arguments, out)
+    return Command("lm_eval", "lm_eval", argv, lambda: evaluate(arguments, out))
 
 
 def _base(settings: dict[str, Any], inputs: Mapping[str, str], folder: Path) -> None:
@@ -220,6 +241,13 @@ def _select(settings: dict[str, Any], inputs: Mapping[str, str], folder: Path) -
     if world is not None:
         record["clusters"] = len({t.cluster for t in world.topics if t.name in {*topics}})
     write_json(folder / "selection.json", record)
+
+
+def _distances(settings: dict[str, Any], inputs: Mapping[str, str], folder: Path) -> None:
+    targets = load_questions(f"{inputs['targets']}/{QUESTIONS}")
+    world = world_of(inputs["base"]) if "base" in inputs else None
+    found = topic_distances(Path(inputs["pair"]) / PAIRS, targets, settings, inputs.get("model"), world)
+    write_distances(folder / DISTANCES, found)
 
 
 def _pair(settings: dict[str, Any], inputs: Mapping[str, str], folder: Path) -> None:
@@ -258,4 +286,5 @@ STEPS: dict[str, Callable[[dict[str, Any], Mapping[str, str], Path], None]] = {
     "questions": _questions,
     "select": _select,
     "pair": _pair,
+    "distances": _distances,
 }

@@ -10,13 +10,16 @@ from copy import deepcopy
 import pytest
 
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.training.sweep.command import estimate, main, status, write_experiments
+from factuality_harness.training.sweep.command import estimate, status, write_experiments
 from factuality_harness.training.sweep.experiment import load_experiment
 from factuality_harness.training.sweep.plan import make_plan
 from factuality_harness.training.sweep.schema import STAGES
 from factuality_harness.training.sweep.store import MOST_DEATHS, Store
 from tests.helpers import doze, experiments
+from tests.helpers.cli import command
 from tests.helpers.paths import ROOT
+
+main = command("sweep")
 
 
 @pytest.fixture
@@ -59,7 +62,7 @@ def test_a_run_that_has_nothing_to_do_leaves_the_manifest_of_the_one_that_had(pl
     assert made_with.read_text() == "of an earlier run"
     made_with.unlink()
     assert main(["run", str(experiment.path), "--store", str(store.root)]) == 0
-    assert "training.sweep" in json.loads(made_with.read_text())["command"]
+    assert json.loads(made_with.read_text())["inputs"]
 
 
 def test_changing_one_cell_reruns_that_cell_and_nothing_else(tmp_path, capsys):
@@ -149,7 +152,16 @@ def test_a_reader_that_leaves_early_ends_the_output_quietly(tmp_path):
     path = experiments.experiment(tmp_path)
     read, write = os.pipe()
     os.close(read)
-    line = [sys.executable, "-m", "training.sweep", "status", str(path), "--store", str(tmp_path / "store")]
+    line = [
+        sys.executable,
+        "-m",
+        "factuality_harness",
+        "sweep",
+        "status",
+        str(path),
+        "--store",
+        str(tmp_path / "store"),
+    ]
     ended = subprocess.run(line, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert ended.returncode == 1 and not ended.stderr
@@ -186,7 +198,18 @@ def test_a_claim_is_for_one_and_a_dead_ones_is_taken_over(planned):
 
 
 def sweep(path, store):
-    line = [sys.executable, "-m", "training.sweep", "run", str(path), "--store", str(store), "--workers", "1"]
+    line = [
+        sys.executable,
+        "-m",
+        "factuality_harness",
+        "sweep",
+        "run",
+        str(path),
+        "--store",
+        str(store),
+        "--workers",
+        "1",
+    ]
     return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

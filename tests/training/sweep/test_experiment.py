@@ -6,7 +6,8 @@ import re
 import pytest
 
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.training.sweep.experiment import load_experiment, merged
+from factuality_harness.training.settings import merged
+from factuality_harness.training.sweep.experiment import load_experiment
 from tests.helpers import experiments
 
 

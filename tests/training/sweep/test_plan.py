@@ -1,5 +1,6 @@
 """Plans: stages known by what they depend on, shared between cells, in an order that can be run."""
 
+import json
 from copy import deepcopy
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import yaml
 
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.training.sweep.experiment import load_experiment
-from factuality_harness.training.sweep.plan import Plan, ancestors, make_plan
+from factuality_harness.training.sweep.plan import Plan, make_plan, stages_of
 from tests.helpers import experiments
+from tests.helpers.paths import ROOT
 
 EXPERIMENTS = Path("training/experiments")
 
@@ -88,9 +90,9 @@ def test_plans_travel_as_json(tmp_path):
 
 def test_a_cell_depends_on_its_own_chain_only(tmp_path):
     plan = plan_of(tmp_path)
-    base, trained = (roles["score"] for _, roles in plan.cells)
-    assert {plan.stages[s].kind for s in ancestors(plan, base)} == {"base", "score"}
-    assert {plan.stages[s].kind for s in ancestors(plan, trained)} == {
+    base, trained = (roles for _, roles in plan.cells)
+    assert {plan.stages[s].kind for s in stages_of(plan, base)} == {"base", "score"}
+    assert {plan.stages[s].kind for s in stages_of(plan, trained)} == {
         "base", "questions", "sample", "annotate", "pair", "train", "score"
     }  # fmt: skip
 
@@ -110,8 +112,14 @@ def test_what_is_missing_is_listed_once_with_the_first_cell(tmp_path):
         ({"defaults": defaults(score={"tasks": []})}, "tiny.yaml.*score, tasks"),
         ({"defaults": defaults(world={"cluster": 3})}, "unknown key 'cluster'"),
         ({"defaults": defaults(base={"stepz": 3})}, "unknown key 'stepz'"),
-        ({"grid": {"setting": {"a": {"train": [{"recipe": "no/such.yaml"}]}}}}, "recipe no/such.yaml cannot be read"),
-        ({"grid": {"setting": {"a": {"train": [{"recipe": "LIST"}]}}}}, "recipe .*list.yaml is no mapping"),
+        (
+            {"grid": {"setting": {"a": {"train": [{"recipe": "no/such.yaml"}]}}}},
+            "tiny: a .*no/such.yaml: no such recipe file",
+        ),
+        (
+            {"grid": {"setting": {"a": {"train": [{"recipe": "LIST"}]}}}},
+            "tiny: a .*list.yaml: the recipe is no mapping",
+        ),
     ],
 )
 def test_settings_that_cannot_work(tmp_path, changes, message):
@@ -206,12 +214,42 @@ def test_code_from_the_hub_is_allowed_wherever_internlm2_is_loaded(model):
     assert kinds == ({*places} if model == "internlm2-7b" else {"sample", "select"})
 
 
-@pytest.mark.parametrize("model", ["world", "llama31-8b", "internlm2-7b"])
+def test_experiments_still_mean_what_was_measured():
+    """Ids are hashes of all settings: those of the committed results, stage by stage, seed by seed."""
+    for file in sorted((ROOT / "results" / "world" / "experiments").glob("*.json")):
+        plan = make_plan([load_experiment(EXPERIMENTS / "world" / f"{file.stem}.yaml")])
+        found = [
+            {"labels": cell.labels, "seed": cell.seed, "stages": {k: v for k, v in roles.items() if k != "distances"}}
+            for cell, roles in plan.cells
+        ]
+        assert found == json.loads(file.read_text(encoding="utf-8"))["cells"], file.stem
+
+
+def test_distances_are_a_stage_of_trained_cells_and_change_no_other(tmp_path):
+    wanted = {"embedding": "hidden:policy@1", "text": "Entry: {topic}", "relative_to": {"part": "test"}}
+    before, plan = plan_of(tmp_path), plan_of(tmp_path, defaults=defaults(distances=wanted))
+    (_, base), (_, trained) = plan.cells
+    assert "distances" not in base and base | trained == before.cells[0][1] | before.cells[1][1] | trained
+    stage = plan.stages[trained["distances"]]
+    assert stage.settings == {"embedding": "hidden:policy@1", "text": "Entry: {topic}", "k": 1, "centre": True}
+    targets = plan.stages[stage.needs["targets"]]
+    assert targets.settings == {"part": "test", "side": "all"}
+    assert stage.needs == {
+        "pair": trained["pair"], "targets": targets.id, "base": trained["base"], "model": trained["base"]
+    }  # fmt: skip
+    wanted["embedding"] = "tfidf"
+    stage = next(
+        s for s in plan_of(tmp_path, defaults=defaults(distances=wanted)).stages.values() if s.kind == "distances"
+    )
+    assert {*stage.needs} == {"pair", "targets", "base"}
+
+
+@pytest.mark.parametrize("model", ["demo", "world", "llama31-8b", "internlm2-7b"])
 def test_the_experiments_here_form_plans(model):
     files = sorted((EXPERIMENTS / model).glob("[a-z]*.yaml"))
     plan = make_plan([load_experiment(file) for file in files])
     assert len({cell.experiment for cell, _ in plan.cells}) == len(files)
     assert all("question_document.jsonl" in error for error in plan.missing)
-    if model != "internlm2-7b":
+    if model in ("world", "llama31-8b"):
         numbers = {load_experiment(file).table.get("number") for file in files}
         assert {*range(1, 13)} <= numbers

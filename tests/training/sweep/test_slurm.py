@@ -168,7 +168,7 @@ grid:
 def test_a_sweep_one_of_whose_cells_is_killed_and_queued_again(tmp_path):
     experiment, store = tmp_path / "temperatures.yaml", Store(tmp_path / "store")
     experiment.write_text(EXPERIMENT)
-    command = [sys.executable, "-m", "training.sweep"]
+    command = [sys.executable, "-m", "factuality_harness", "sweep"]
     places = [str(experiment), "--store", str(store.root)]
     slurm = ["--executor", "slurm", "--workers", "2", "--slurm", "time=10", "partition=test", "cpus_per_task=1"]
     sweep = subprocess.Popen(

@@ -1,21 +1,27 @@
 """Stages by themselves: which questions are kept, what can be gone on with, and commands as a user would type them."""
 
 import hashlib
+import shlex
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from factuality_harness.harness.data.anah import Question
+from factuality_harness.harness.embeddings.models import embed_groups, open_embedding
+from factuality_harness.harness.embeddings.neighbours import distances
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.world import World, WorldConfig
+from factuality_harness.training.shipped import TRAINING
+from factuality_harness.training.sweep.distances import topic_distances
 from factuality_harness.training.sweep.experiment import load_experiment
 from factuality_harness.training.sweep.plan import Stage, make_plan
 from factuality_harness.training.sweep.scoring import refuse_test_topics
 from factuality_harness.training.sweep.selection import _amount, choose, choose_half
-from factuality_harness.training.sweep.stages import COMMANDS, check_stages, resumes
+from factuality_harness.training.sweep.stages import COMMANDS, check_stages, resumes, run_stage
 from factuality_harness.training.sweep.store import Store
 from tests.helpers import experiments
 
@@ -129,12 +135,12 @@ def test_only_what_ends_the_same_is_gone_on_with(kind, settings, wanted):
 
 def test_commands_read_as_a_user_would_type_them(tmp_path):
     def line(kind, settings, **inputs):
-        module, argv, _ = COMMANDS[kind](Stage(kind, f"{kind}-0", settings, {}), inputs, tmp_path)
-        return " ".join([module, *argv])
+        command = COMMANDS[kind](Stage(kind, f"{kind}-0", settings, {}), inputs, tmp_path)
+        return " ".join([command.shown, *command.argv])
 
     sample = {"engine": "vllm", "n": 4, "seed": 2000, "temperature": 0.8, "with_document": True}
     assert line("sample", sample, model="M", questions="Q") == (
-        f"training.preferences sample --questions Q/questions.jsonl --out {tmp_path}/samples.jsonl "
+        f"factuality sample --questions Q/questions.jsonl --out {tmp_path}/samples.jsonl "
         "--engine vllm:M --n 4 --seed 2000 --temperature 0.8 --with-document"
     )
     score = {"engine": "hf", "tasks": ["a", "b"], "batch_size": 8, "chat_template": True, "judge": "lexical"}
@@ -146,8 +152,67 @@ def test_commands_read_as_a_user_would_type_them(tmp_path):
     seeded = line("score", score | {"seed": 7, "engine": "vllm", "judge_args": {"max_tokens": 64}}, model="M")
     assert "--model_args pretrained=M,seed=7 " in seeded and '"judge_args": {"max_tokens": 64}' in seeded
     train = {"trainer": "sft", "arguments": {"learning_rate": 1e-4}}
-    assert line("train", train, model="M", pair="P") == f"training.sft --config {tmp_path}/recipe.yaml"
+    assert line("train", train, model="M", pair="P") == f"factuality train sft --config {tmp_path}/recipe.yaml"
     assert "pairs: P/pairs.jsonl" in (tmp_path / "recipe.yaml").read_text()
+    assert line("annotate", {"judge": "lexical", "judge_args": {}}, sample="S") == (
+        f"factuality label --samples S/samples.jsonl --out {tmp_path}/annotations.jsonl "
+        "--judge lexical --judge-args {}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "inputs", "begins"),
+    [
+        ("train", {"trainer": "mask_dpo", "arguments": {}}, {"model": "M", "pair": "P"},
+         ["-m", "factuality_harness.training.mask_dpo", "--config"]),
+        ("train", {"trainer": "sft", "arguments": {}}, {"model": "M", "pair": "P"},
+         ["-m", "factuality_harness.training.sft", "--config"]),
+        ("annotate", {"judge": "lexical", "judge_args": {}}, {"sample": "S"},
+         ["-m", "factuality_harness", "label", "--samples"]),
+    ],
+)  # fmt: skip
+def test_a_launcher_starts_a_module_and_finds_shipped_files(tmp_path, monkeypatch, kind, settings, inputs, begins):
+    """`echo` stands for a launcher: it ends well and what it was given is what was recorded."""
+    monkeypatch.chdir(tmp_path)  # where no training/ is
+    store, folder = Store("store"), tmp_path / "out"
+    folder.mkdir()
+    line = "echo --config_file training/recipes/accelerate/zero3.yaml"
+    needs = {role: f"model:{place}" for role, place in inputs.items()}
+    (recorded,) = run_stage(Stage(kind, f"{kind}-0", settings, needs, launch=line), store, folder)
+    own = TRAINING / "recipes" / "accelerate" / "zero3.yaml"
+    assert shlex.split(recorded)[: 3 + len(begins)] == ["echo", "--config_file", str(own), *begins]
+
+
+def test_distances_of_a_worlds_test_topics(tmp_path):
+    """Against the embedding by hand, with the kinds and clusters that the world tells."""
+    pairs = tmp_path / "pairs.jsonl"
+    train, targets = WORLD.select("train", "near"), WORLD.questions("test")
+    write_jsonl(pairs, [{"topic": t.name} for t in train for _ in range(2)])
+    settings = {"embedding": "tfidf", "text": "Entry: {topic}, {kind} of", "k": 2, "centre": False}
+    found = topic_distances(pairs, targets, settings, None, WORLD)
+    an = {"painter": "a painter", "island": "an island", "battle": "a battle", "engine": "an engine"}
+    test = WORLD.select("test")
+    texts = [[f"Entry: {t.name}, {an[t.kind]} of" for t in part] for part in (train, test)]
+    near, far = embed_groups(open_embedding("tfidf"), *texts)
+    expected = np.sort(distances(near, far), axis=1)[:, :2].mean(axis=1)
+    assert [*found.distance] == [t.name for t in test] and found.training_topics == len(train)
+    np.testing.assert_allclose([*found.distance.values()], expected)
+    assert found.unit == {t.name: f"world 0, {t.cluster}" for t in test}
+
+
+@pytest.mark.parametrize(
+    ("topic", "text", "message"),
+    [
+        ("document-0123456789ab", "{topic}", "pairs.jsonl, row 1: its topic has no name"),
+        ("Elsewhere", "{kind}", "must hold {topic}"),
+        ("Elsewhere", "{topic}, {kind}", "the kind of 'Elsewhere' is not known"),
+    ],
+)
+def test_distances_that_cannot_be_had(tmp_path, topic, text, message):
+    write_jsonl(tmp_path / "pairs.jsonl", [{"topic": topic}])
+    settings = {"embedding": "random", "text": text, "k": 1, "centre": True}
+    with pytest.raises(HarnessError, match=message):
+        topic_distances(tmp_path / "pairs.jsonl", QUESTIONS, settings, None, WORLD)
 
 
 def check(folder, **changes):
