@@ -5,24 +5,22 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from factuality_harness.analysis.output import writing
 from factuality_harness.analysis.results import COLLECTED, MARGINS, Results, load_results, read_json, score_row
 from factuality_harness.harness.commands import Out
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.manifest import write_manifest
+from factuality_harness.harness.io.write import whole_file, write_json, write_text
 
 MANIFEST = "manifest.json"
 ABSOLUTE_PATH = re.compile(r"""(?<![\w./-])/(?!/)(?:[^\s/"']+/)+([^\s/"']+)""")
 
 
 def collect(results: Results, out: Path) -> list[Path]:
-    """Write the collected files of a store, all or none. Raises HarnessError when `out` is the folder the results come
-    from, or cannot be written."""
+    """Write the collected files of a store, after everything was read. Raises HarnessError when `out` is the folder the
+    results come from, or cannot be written."""
     if out.resolve() == results.root.resolve():
         raise HarnessError(f"{out}: --out is the folder that is read; name another")
     found = {
@@ -34,28 +32,24 @@ def collect(results: Results, out: Path) -> list[Path]:
     rows = [score_row(stage, score) for (stage, _), score in sorted(found.items())]
     rows = [row | {"judge": portable(row["judge"], results.root)} for row in rows]
     text = "".join(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows)
-    stages = json.dumps(portable(results.stages, results.root), indent=1, ensure_ascii=False)
-    experiments = [f"{name}.json" for name in sorted(results.experiments)]
-    names = [COLLECTED, "stages.json", MARGINS, *(f"experiments/{name}" for name in experiments)]
-    made_with = read_json(results.root / MANIFEST) if (results.root / MANIFEST).is_file() else None
-    with writing(out):
-        (out / "experiments").mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=out, prefix=".partial-") as folder:  # first all of it there, then into place
-            partial = Path(folder)
-            (partial / "experiments").mkdir()
-            (partial / COLLECTED).write_bytes(gzip.compress(text.encode("utf-8"), compresslevel=9, mtime=0))
-            (partial / "stages.json").write_text(stages + "\n", encoding="utf-8")
-            results.margins.to_csv(partial / MARGINS, index=False, float_format="%.6g", lineterminator="\n")
-            for name in experiments:
-                shutil.copyfile(results.root / "experiments" / name, partial / "experiments" / name)
-            if made_with is not None:
-                write_manifest(partial / MANIFEST, portable(made_with, results.root))
-                names.append(MANIFEST)
-            for name in names:
-                (partial / name).replace(out / name)
-        for old in (out / "experiments").glob("*.json"):
-            if old.name not in experiments:
-                old.unlink()
+    experiments = {
+        f"experiments/{name}.json": read_json(results.root / "experiments" / f"{name}.json")
+        for name in sorted(results.experiments)
+    }
+    documents = {"stages.json": portable(results.stages, results.root), **experiments}
+    manifest = results.root / MANIFEST
+    made_with = read_json(manifest) if manifest.is_file() else None
+    with whole_file(out / COLLECTED, "wb") as file:
+        file.write(gzip.compress(text.encode("utf-8"), compresslevel=9, mtime=0))
+    write_text(out / MARGINS, results.margins.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    for name, data in documents.items():
+        write_json(out / name, data, indent=1)
+    if made_with is not None:
+        write_manifest(out / MANIFEST, portable(made_with, results.root))
+    for old in (out / "experiments").glob("*.json"):
+        if old.stem not in results.experiments:
+            old.unlink()
+    names = [COLLECTED, MARGINS, *documents, *([MANIFEST] if made_with is not None else [])]
     return [out / name for name in names]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from factuality_harness.harness.errors import HarnessError
@@ -33,12 +31,3 @@ def check_out(path: Path | None) -> None:
     above = next(p for p in path.absolute().parents if p.exists())
     if not above.is_dir():
         raise HarnessError(f"--out {path}: {above} is a file, not a folder")
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Around whatever writes to `path`. Raises HarnessError naming it when the system refuses."""
-    try:
-        yield
-    except OSError as error:
-        raise HarnessError(f"--out {path}: cannot be written ({error.strerror or error}); name another") from error

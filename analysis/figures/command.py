@@ -10,18 +10,16 @@ import matplotlib.pyplot as plt
 from factuality_harness.analysis.figures.inputs import Inputs
 from factuality_harness.analysis.figures.registry import FIGURES
 from factuality_harness.analysis.figures.style import STYLE
-from factuality_harness.analysis.output import writing
 from factuality_harness.analysis.results import load_results
 from factuality_harness.analysis.tables.build import build_tables
 from factuality_harness.analysis.tables.paper import PAPER
 from factuality_harness.harness.commands import Flag, Out
+from factuality_harness.harness.io.write import whole_file
 
 
 def write_figures(inputs: Inputs, out: Path) -> tuple[list[Path], dict[str, str]]:
     """Write NAME.pdf and NAME.png for every figure; returns the files, and name to reason of those without data."""
     written, skipped = [], {}
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
     with plt.rc_context():
         plt.style.use(STYLE)
         for name, plot in FIGURES.items():
@@ -29,10 +27,10 @@ def write_figures(inputs: Inputs, out: Path) -> tuple[list[Path], dict[str, str]
             if isinstance(found, str):
                 skipped[name] = found
                 continue
-            for ending, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
-                with writing(out / f"{name}{ending}"):
-                    found.savefig(out / f"{name}{ending}", metadata=metadata)
-                written.append(out / f"{name}{ending}")
+            for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+                written.append(out / f"{name}.{kind}")
+                with whole_file(written[-1], "wb") as file:
+                    found.savefig(file, format=kind, metadata=metadata)
             plt.close(found)
     return written, skipped
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -12,11 +11,12 @@ from factuality_harness.analysis.cells import parse_labels
 from factuality_harness.analysis.hypothesis.fit import gain_against_distance
 from factuality_harness.analysis.hypothesis.gains import topic_gains
 from factuality_harness.analysis.hypothesis.points import write_points
-from factuality_harness.analysis.output import writing
+from factuality_harness.analysis.output import check_out
 from factuality_harness.analysis.results import load_results
 from factuality_harness.harness.commands import Out, Several
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.manifest import manifest, write_manifest
+from factuality_harness.harness.io.write import write_json
 from factuality_harness.harness.metrics import BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED
 
 
@@ -53,8 +53,7 @@ def hypothesis(
     if out.suffix != ".csv":
         raise HarnessError(f"{out}: --out names the CSV file of points; the summary goes beside it as .json")
     labels, reference = parse_labels(cell, "--cell"), parse_labels(baseline, "--baseline")
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)  # before the work
+    check_out(out)
     gains = topic_gains(load_results(results), experiment, labels, reference, task)
     fit = gain_against_distance(gains.points)
     per_sd, *per_sd_ci95 = fit.per_sd
@@ -76,11 +75,9 @@ def hypothesis(
         "topics_without_checkable_sentences": gains.left_out,
         "files": {score.file: score.sha256 for score in gains.scores},
     }
-    made_with = manifest(resamples=BOOTSTRAP_RESAMPLES, seed=BOOTSTRAP_SEED)
-    with writing(out):
-        write_points(out, gains.points)
-        out.with_suffix(".json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        write_manifest(out.with_suffix(".manifest.json"), made_with)
+    write_points(out, gains.points)
+    write_json(out.with_suffix(".json"), summary)
+    write_manifest(out.with_suffix(".manifest.json"), manifest(resamples=BOOTSTRAP_RESAMPLES, seed=BOOTSTRAP_SEED))
     for seed in gains.missing:
         print(f"seed {seed}: not scored in both cells, left out", file=sys.stderr)
     (low, high), (rho_low, rho_high) = fit.slope_ci95, fit.rho_ci95

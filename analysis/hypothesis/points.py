@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.write import write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Point:
 
 def write_points(path: Path, points: Sequence[Point]) -> None:
     """Points as CSV, one row each, columns as in `Point`."""
-    pd.DataFrame([asdict(p) for p in points]).to_csv(path, index=False, float_format="%.6f", lineterminator="\n")
+    table = pd.DataFrame([asdict(p) for p in points])
+    write_text(path, table.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
 
 
 def read_points(path: str | Path) -> list[Point]:

@@ -10,7 +10,6 @@ from typing import Annotated
 import pandas as pd
 from cyclopts import Parameter
 
-from factuality_harness.analysis.output import writing
 from factuality_harness.analysis.results import load_results
 from factuality_harness.analysis.tables.build import build_tables, find_tables
 from factuality_harness.analysis.tables.checks import lacking
@@ -20,6 +19,7 @@ from factuality_harness.analysis.tables.render import latex, markdown
 from factuality_harness.analysis.tables.text import differences_to_frame, differences_to_grid, to_frame, to_grid
 from factuality_harness.analysis.tables.trace import trace_back
 from factuality_harness.harness.commands import Flag, Out
+from factuality_harness.harness.io.write import write_text
 
 
 def write_tables(tables: Iterable[Table], out: Path) -> list[Path]:
@@ -39,10 +39,8 @@ def write_tables(tables: Iterable[Table], out: Path) -> list[Path]:
         if len(grids) > 1:
             contents[f"{table.name}_differences.csv"] = _csv(differences_to_frame(table))
     contents["README.md"] = "# Tables\n\n" + "\n".join(everything)
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        for name, content in contents.items():
-            (out / name).write_text(content, encoding="utf-8")
+    for name, content in contents.items():
+        write_text(out / name, content)
     return [out / name for name in contents]
 
 

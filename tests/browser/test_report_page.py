@@ -332,7 +332,7 @@ def test_the_focus_stays_where_no_pair_fits(opened: Open, page: Path) -> None:
 
 def test_a_question_asked_twice_is_paired_by_its_place(opened: Open, odd_page: Path) -> None:
     driver = opened(odd_page, address(compare="1", text="Same?"))
-    pairs = driver.execute_script("return browser.items.map((pair) => pair.map((r) => r.text))")
+    pairs = driver.execute_script("return browser.list.items.map((pair) => pair.map((r) => r.text))")
     assert pairs == [[f"first to {n}.", f"second to {n}."] for n in ("one", "two")]
     driver = opened(odd_page, address(run="first", text="Same?"))
     assert texts(driver, ".others button") == ["second 1/1"]
