@@ -7,12 +7,9 @@ file is needed to know what was measured: no checkpoint, no embedding, no world.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from factuality_harness.harness.embeddings.models import Embedding, embed_groups
-from factuality_harness.harness.embeddings.neighbours import centred, nearest_distance
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.write import write_json
 
@@ -40,20 +37,6 @@ class TopicDistances:
     training_topics: int
     distance: dict[str, float]
     unit: dict[str, str]
-
-
-def nearest_topics(
-    embedding: Embedding, train: Mapping[str, str], test: Mapping[str, str], *, k: int = 1, centre: bool = True
-) -> dict[str, float]:
-    """Test topic to its mean cosine distance to the k nearest training topics.
-
-    train, test: topic to the text that is embedded for it. Raises HarnessError as the embedding does, and for a k
-    beyond the number of training topics.
-    """
-    a, b = embed_groups(embedding, [*train.values()], [*test.values()])
-    if centre:
-        a, b = centred(a, b)
-    return {topic: float(d) for topic, d in zip(test, nearest_distance(a, b, k), strict=True)}
 
 
 def write_distances(path: Path, distances: TopicDistances) -> None:

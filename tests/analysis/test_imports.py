@@ -7,7 +7,7 @@ import sys
 
 from tests.helpers.paths import ROOT
 
-MODELS = ("torch", "transformers", "openai")
+MODELS = ("torch", "transformers", "openai", "factuality_harness.harness.embeddings.models")
 
 
 def test_no_module_of_analysis_opens_models() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from factuality_harness.harness.data.anah import Question
-from factuality_harness.harness.embeddings.distances import TopicDistances, nearest_topics
+from factuality_harness.harness.embeddings.distances import TopicDistances
+from factuality_harness.harness.embeddings.nearest import nearest_topics
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import read_jsonl
 from factuality_harness.harness.world.generate import World, with_article

@@ -10,11 +10,11 @@ import pytest
 
 from factuality_harness.harness.embeddings.distances import (
     TopicDistances,
-    nearest_topics,
     read_distances,
     write_distances,
 )
 from factuality_harness.harness.embeddings.models import open_embedding
+from factuality_harness.harness.embeddings.nearest import nearest_topics
 from factuality_harness.harness.errors import HarnessError
 
 FILE = TopicDistances("tfidf", "{topic}", None, 1, True, 3, {"金星": 0.25, "NA": 1 / 3}, {"金星": "world 0, Copper"})
