@@ -34,6 +34,17 @@ def test_the_readme_lists_every_metric(task: str) -> None:
     assert {written(name) for name in TABLES[task]} - listed == set()
 
 
+@pytest.mark.parametrize("task", TABLES)
+def test_the_yaml_names_every_metric(task: str) -> None:
+    comments = [
+        line
+        for path in (ROOT / "tasks" / task).glob("*.yaml")
+        for line in path.read_text().splitlines()
+        if line[:1] == "#"
+    ]
+    assert {written(name) for name in TABLES[task]} - set(re.findall(r"\w+", " ".join(comments))) == set()
+
+
 @pytest.mark.parametrize("table", [*TABLES.values(), score.METRICS])
 def test_a_metric_says_in_one_sentence_what_it_measures(table: dict[str, Metric]) -> None:
     wrong = [f"{name}: {m.about}" for name, m in table.items() if not re.fullmatch(r"[A-Z][^\n]{10,110}\.", m.about)]
