@@ -29,7 +29,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.vllm_server import Server
-from factuality_harness.harness.annotate import Item, annotate
+from factuality_harness.harness.annotate import DocumentedResponse, annotate
 from factuality_harness.harness.annotation import Judgement, Label
 from factuality_harness.harness.annotators import dialogue
 from factuality_harness.harness.annotators.base import Claim
@@ -166,13 +166,13 @@ class InstantEngine:
         return ("<No Hallucination>", "<Contradictory>", "<Unverifiable>")[draw % 3]
 
 
-def synthetic_items(sentences: int) -> Iterator[Item]:
+def synthetic_items(sentences: int) -> Iterator[DocumentedResponse]:
     """Responses of ten sentences, no two alike; three questions a topic share its document of about 100 words."""
     for number in range(sentences // SENTENCES):
         topic = number // 3
         document = " ".join(f"Fact {i} of topic {topic} is value {topic * 31 + i}." for i in range(12))
         text = " ".join(f"Item {number} has property {i} equal to {number * 7 + i}." for i in range(SENTENCES))
-        yield Item(f"What is known about item {number}?", text, document, "en", f"topic {topic}")
+        yield DocumentedResponse(f"What is known about item {number}?", text, document, "en", f"topic {topic}")
 
 
 def _stream_once(sentences: int) -> dict[str, Any]:

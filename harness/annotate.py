@@ -31,7 +31,7 @@ from factuality_harness.harness.sentences import split as split_sentences
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class DocumentedResponse:
     """A response to annotate, with the reference document its sentences are held against."""
 
     question: str
@@ -42,7 +42,7 @@ class Item:
 
 
 def annotate(
-    items: Iterable[Item],
+    items: Iterable[DocumentedResponse],
     annotator: Annotator,
     *,
     style: Style | str = "anah",
@@ -56,7 +56,7 @@ def annotate(
     sentences; total: expected number of items, for the bar's text. Raises what splitting and judging raise.
     """
     with tqdm(unit="sentence", desc=f"judge {annotator.spec}", disable=not progress) as bar:
-        window: list[tuple[Item, list[Sentence]]] = []
+        window: list[tuple[DocumentedResponse, list[Sentence]]] = []
         held = 0
         done = 0
 
@@ -91,7 +91,7 @@ def annotate(
         yield from flush()
 
 
-def items_of(responses: str | Path, questions: Iterable[Question]) -> list[Item]:
+def items_of(responses: str | Path, questions: Iterable[Question]) -> list[DocumentedResponse]:
     """Items for stored responses. Raises HarnessError counting the responses to questions that have no document."""
     known = {(q.topic.strip(), q.question): q for q in questions}
     stored = stored_responses(responses)
@@ -106,7 +106,7 @@ def items_of(responses: str | Path, questions: Iterable[Question]) -> list[Item]
             "Remove them, or give the documents they belong to."
         )
     return [
-        Item(q.question, text, q.document, q.language, q.topic)
+        DocumentedResponse(q.question, text, q.document, q.language, q.topic)
         for key, q in ((key, answered[key]) for key in stored)
         for text in stored[key]
     ]

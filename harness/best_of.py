@@ -113,7 +113,7 @@ def metrics(sizes: Sequence[int]) -> dict[str, Metric]:
     return found
 
 
-def summarise(pools: Sequence[Sequence[Counts]], sizes: Sequence[int]) -> dict[str, float]:
+def summarise_pools(pools: Sequence[Sequence[Counts]], sizes: Sequence[int]) -> dict[str, float]:
     """All `metrics` of the questions' pools, each given by the counts of each of its responses.
 
     Raises HarnessError when an n of `sizes` is below 1 or exceeds a pool.

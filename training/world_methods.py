@@ -103,7 +103,7 @@ def train(seed: int, method: str, rate: float, folder: Path) -> Path:
 
 def quick_score(model: Path, base: Path, seed: int) -> dict[str, float]:
     """Sampled answers to the near validation questions: what rates are chosen by."""
-    from factuality_harness.harness.annotate import Item, annotate
+    from factuality_harness.harness.annotate import DocumentedResponse, annotate
     from factuality_harness.harness.annotators.spec import JudgeSpec
     from factuality_harness.harness.engines import Sampling, open_engine
     from factuality_harness.harness.metrics import count, summarise
@@ -117,7 +117,8 @@ def quick_score(model: Path, base: Path, seed: int) -> dict[str, float]:
         sampling = Sampling(max_tokens=64, temperature=0.8, top_k=40, seed=1000 * seed + draw)
         replies = engine.complete(conversations, sampling)
         items += [
-            Item(q.question, r.text or "", q.document, "en", q.topic) for q, r in zip(questions, replies, strict=True)
+            DocumentedResponse(q.question, r.text or "", q.document, "en", q.topic)
+            for q, r in zip(questions, replies, strict=True)
         ]
     return summarise([count([a]) for a in annotate(items, JudgeSpec("world").open(), progress=False)])
 

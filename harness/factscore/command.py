@@ -18,16 +18,17 @@ from factuality_harness.harness.data.biographies import entity_of, load_labelled
 from factuality_harness.harness.engines import AnswerCache
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.factscore.abstain import Detector
-from factuality_harness.harness.factscore.evaluator import STYLE, Item, Missing, open_scorer
+from factuality_harness.harness.factscore.evaluator import STYLE, Missing, open_scorer
 from factuality_harness.harness.factscore.knowledge import open_knowledge
-from factuality_harness.harness.factscore.plan import plan
+from factuality_harness.harness.factscore.plan import plan_calls
 from factuality_harness.harness.factscore.retrieval import PASSAGES
-from factuality_harness.harness.factscore.score import GAMMA, counts_of_labels, summarise
+from factuality_harness.harness.factscore.score import GAMMA, counts_of_labels, summarise_facts
+from factuality_harness.harness.factscore.scored import TopicResponse
 from factuality_harness.harness.io.jsonl import read_jsonl, write_jsonl
 from factuality_harness.harness.sentences import LANGUAGES, Language, Style
 
 
-def load_responses(path: str | Path, language: str = "en") -> list[Item]:
+def load_responses(path: str | Path, language: str = "en") -> list[TopicResponse]:
     """Responses from JSONL: FActScore rows (`topic`, `output`) or rows `question` and/or `topic`, `response`.
 
     Without a topic it is the entity of "Tell me a bio of <entity>.", and for other questions the question
@@ -39,7 +40,7 @@ def load_responses(path: str | Path, language: str = "en") -> list[Item]:
     return items
 
 
-def _item(row: Mapping[str, Any], where: str, language: str) -> Item:
+def _item(row: Mapping[str, Any], where: str, language: str) -> TopicResponse:
     def text(*keys: str) -> str | None:
         for key in keys:
             if row.get(key) is not None:
@@ -58,7 +59,7 @@ def _item(row: Mapping[str, Any], where: str, language: str) -> Item:
     spoken = text("language") or language
     if spoken not in LANGUAGES:
         raise HarnessError(f"{where}: language {spoken!r} is not supported; use one of: {', '.join(LANGUAGES)}")
-    return Item(topic, question or question_about(topic), response, spoken)
+    return TopicResponse(topic, question or question_about(topic), response, spoken)
 
 
 def _show(values: Mapping[str, Any]) -> None:
@@ -138,7 +139,7 @@ def score_facts(
         raise HarnessError("give --responses or --human-labels, one of them")
     if human_labels is not None:
         labelled = load_labelled(human_labels)
-        metrics = summarise([counts_of_labels(row) for row in labelled.rows], gamma)
+        metrics = summarise_facts([counts_of_labels(row) for row in labelled.rows], gamma)
         left_out = {"sentences_without_labels": labelled.without_facts, "bad_labels": labelled.bad_facts}
         _show({**metrics, **left_out, "judge": f"human labels of {human_labels.name}"})
         return
@@ -161,10 +162,10 @@ def score_facts(
         missing=missing,
     )
     if dry_run:
-        _show(plan(scorer, items, tokenizer=tokenizer).to_dict())
+        _show(plan_calls(scorer, items, tokenizer=tokenizer).to_dict())
         return
     scorer.check()
     results = scorer.score(items)
     if out is not None:
         write_jsonl(out, (r.to_dict() for r in results))
-    _show({**summarise([r.counts() for r in results], gamma), **scorer.settings()})
+    _show({**summarise_facts([r.counts() for r in results], gamma), **scorer.settings()})

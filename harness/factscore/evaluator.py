@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tqdm import tqdm
 
-from factuality_harness.harness.annotation import Annotation, Judgement, Label, Sentence
+from factuality_harness.harness.annotation import Sentence
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.engines import AnswerCache, open_engine
 from factuality_harness.harness.errors import HarnessError
@@ -30,7 +30,7 @@ from factuality_harness.harness.factscore.knowledge import (
     open_knowledge,
 )
 from factuality_harness.harness.factscore.retrieval import PASSAGES, BM25Retriever, Retriever, open_retriever
-from factuality_harness.harness.factscore.score import FactCounts
+from factuality_harness.harness.factscore.scored import Fact, ScoredResponse, SentenceFacts, TopicResponse
 from factuality_harness.harness.factscore.verify import AnnotatorVerifier, Query, Verdict, Verifier
 from factuality_harness.harness.sentences import STYLES, Style, split
 
@@ -45,155 +45,10 @@ Place = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """A response to score. topic: the title of the page its facts are checked against."""
-
-    topic: str
-    question: str
-    response: str
-    language: str = "en"
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """An atomic fact. supported: None without a usable verdict, `detail` then says why.
-
-    undecided: the judge's answer held neither true nor false. passages: indices of the retrieved passages in
-    the topic's page, best first.
-    """
-
-    text: str
-    supported: bool | None
-    undecided: bool = False
-    passages: tuple[int, ...] = ()
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class SentenceFacts:
-    """A sentence of the response, its span there, its facts. extracted: False when none could be read."""
-
-    text: str
-    start: int
-    end: int
-    facts: tuple[Fact, ...] = ()
-    extracted: bool = True
-    detail: str = ""
-
-    def label(self) -> Label:
-        """One label for the sentence: `unverifiable` with an unsupported fact, `ok` with all supported.
-
-        `nofact` without facts; `unparsed` when they could not be read, or one has no verdict and none is
-        unsupported.
-        """
-        if not self.extracted:
-            return Label.UNPARSED
-        if not self.facts:
-            return Label.NOFACT
-        verdicts = [f.supported for f in self.facts]
-        if False in verdicts:
-            return Label.UNVERIFIABLE
-        return Label.UNPARSED if None in verdicts else Label.OK
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredResponse:
-    """One response, sentence by sentence, fact by fact. judge: the verifier's spec.
-
-    abstained: it declines to answer; its sentences then hold no facts. skipped: the topic has no page;
-    nothing was asked.
-    """
-
-    topic: str
-    question: str
-    response: str
-    language: str
-    judge: str
-    abstained: bool = False
-    skipped: bool = False
-    sentences: tuple[SentenceFacts, ...] = ()
-
-    @property
-    def facts(self) -> tuple[Fact, ...]:
-        """The facts of all sentences, in order."""
-        return tuple(f for s in self.sentences for f in s.facts)
-
-    def counts(self) -> FactCounts:
-        """What `harness.factscore.score` needs of it."""
-        verdicts = [f.supported for f in self.facts]
-        return FactCounts(
-            topic=self.topic,
-            responded=not self.abstained,
-            supported=verdicts.count(True),
-            unsupported=verdicts.count(False),
-            unparsed=verdicts.count(None),
-            undecided=sum(f.undecided for f in self.facts),
-            sentences=len(self.sentences),
-            unparsed_sentences=sum(not s.extracted for s in self.sentences),
-            skipped=self.skipped,
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, the inverse of `from_dict`."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> ScoredResponse:
-        """Inverse of `to_dict`, also after JSON.
-
-        Raises HarnessError on a missing or unknown key, or a span that does not slice to its text.
-        """
-        try:
-            scored = cls(
-                **{
-                    **data,
-                    "sentences": tuple(
-                        SentenceFacts(
-                            **{
-                                **s,
-                                "facts": tuple(Fact(**{**f, "passages": tuple(f["passages"])}) for f in s["facts"]),
-                            }
-                        )
-                        for s in data["sentences"]
-                    ),
-                }
-            )
-        except (KeyError, TypeError) as error:
-            raise HarnessError(f"not a scored response: {type(error).__name__}: {error}") from error
-        for s in scored.sentences:
-            if scored.response[s.start : s.end] != s.text:
-                raise HarnessError(
-                    f"not a scored response: characters {s.start}:{s.end} of the response are not {s.text!r}"
-                )
-        return scored
-
-    def to_annotation(self) -> Annotation:
-        """The response as a sentence annotation, with the labels of `SentenceFacts.label`.
-
-        extra: `facts`, one list a sentence with a row for each fact, aligned with the sentences; `abstained`,
-        `skipped`.
-        """
-        return Annotation(
-            question=self.question,
-            response=self.response,
-            language=self.language,
-            judge=self.judge,
-            topic=self.topic,
-            sentences=tuple(Sentence(s.text, s.start, s.end) for s in self.sentences),
-            judgements=tuple(Judgement(s.label(), (), s.detail) for s in self.sentences),
-            extra={
-                "facts": [[{**asdict(f), "passages": list(f.passages)} for f in s.facts] for s in self.sentences],
-                "abstained": self.abstained,
-                "skipped": self.skipped,
-            },
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Prepared:
     """An item on its way: its sentences, and whether anything is asked about them."""
 
-    item: Item
+    item: TopicResponse
     sentences: tuple[Sentence, ...]
     abstained: bool
     skipped: bool
@@ -272,7 +127,7 @@ class FactScorer:
         if self.extractor is not None:
             self.extractor.check()
 
-    def score(self, items: Sequence[Item]) -> list[ScoredResponse]:
+    def score(self, items: Sequence[TopicResponse]) -> list[ScoredResponse]:
         """One result an item, in order.
 
         Raises HarnessError for topics without a page (unless `missing` is `skip`) and for another language
@@ -290,7 +145,7 @@ class FactScorer:
                     verdicts[task.place] = verdict, task.passages
         return [self._result(i, p, extractions, verdicts) for i, p in enumerate(prepared)]
 
-    def prepare(self, items: Sequence[Item]) -> list[Prepared]:
+    def prepare(self, items: Sequence[TopicResponse]) -> list[Prepared]:
         """Find abstentions and missing pages, split the sentences. Asks no model."""
         missing = set(missing_titles(self.knowledge, (item.topic for item in items)))
         if missing and self.missing == "error":

@@ -9,8 +9,9 @@ from typing import Any
 from factuality_harness.harness.engines import CachedEngine, Conversation, Sampling
 from factuality_harness.harness.engines.cache import request_key
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.factscore.evaluator import FactScorer, Item, Place
+from factuality_harness.harness.factscore.evaluator import FactScorer, Place
 from factuality_harness.harness.factscore.facts import Extraction, FactExtractor, parse_facts
+from factuality_harness.harness.factscore.scored import TopicResponse
 from factuality_harness.harness.factscore.verify import AnnotatorVerifier, ModelVerifier
 
 FACTS_PER_SENTENCE = 4.3
@@ -41,7 +42,7 @@ class Calls:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CallPlan:
     """Numbers of a dry run; `notes` say how each estimate was made.
 
     extraction: a request is a sentence (second tries after an unusable answer are not foreseen).
@@ -90,7 +91,7 @@ def token_counter(tokenizer: str | None) -> tuple[Count, str]:
     return count, f"input tokens are counted with the tokenizer {tokenizer}"
 
 
-def plan(scorer: FactScorer, items: Sequence[Item], *, tokenizer: str | None = None) -> Plan:
+def plan_calls(scorer: FactScorer, items: Sequence[TopicResponse], *, tokenizer: str | None = None) -> CallPlan:
     """Count what `scorer.score(items)` would ask, asking nothing. Raises what `FactScorer.prepare` raises.
 
     Extraction is counted exactly. Verification is exact as far as the extractions are in the cache (or none
@@ -131,7 +132,7 @@ def plan(scorer: FactScorer, items: Sequence[Item], *, tokenizer: str | None = N
             f"output tokens are an estimate: {FACT_TOKENS} a fact, {VERDICT_TOKENS} a verdict; "
             "second tries of extraction are not counted"
         )
-    return Plan(
+    return CallPlan(
         responses=len(items),
         abstained=sum(p.abstained and not p.skipped for p in prepared),
         skipped=sum(p.skipped for p in prepared),

@@ -143,7 +143,7 @@ METRICS = {
 """Metrics over the answers' counts, with gamma 10."""
 
 
-def summarise(rows: Sequence[FactCounts], gamma: float = GAMMA) -> dict[str, float]:
+def summarise_facts(rows: Sequence[FactCounts], gamma: float = GAMMA) -> dict[str, float]:
     """All metrics, and the gamma they were computed with.
 
     `score`, `init_score`, `respond_ratio` and `num_facts_per_response` are FActScore's own names; the rest

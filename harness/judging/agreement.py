@@ -33,7 +33,7 @@ NGRAMS = (1, 4)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class JudgedUnit:
     """One unit: what the human said and what the judge said.
 
     human: a label of HUMAN, anything else marks a malformed row, which counts in no matrix. overlap: for each n of
@@ -48,11 +48,11 @@ class Verdict:
     groups: dict[str, str] = field(default_factory=dict)
 
 
-def verdict(row: LabelledClaim, judgement: Judgement) -> Verdict:
+def judged_unit(row: LabelledClaim, judgement: Judgement) -> JudgedUnit:
     """The human's label of a claim beside a judge's."""
     overlap = tuple(ngram_overlap(judgement.evidence, row.evidence, n) if row.evidence else (0, 0) for n in NGRAMS)
     groups = {"language": row.claim.language, **row.groups}
-    return Verdict(row.topic, row.label, judgement.label.value, row.claim.language, overlap, groups)
+    return JudgedUnit(row.topic, row.label, judgement.label.value, row.claim.language, overlap, groups)
 
 
 def ngram_overlap(said: Iterable[str], reference: Iterable[str], n: int) -> tuple[int, int]:
@@ -72,7 +72,7 @@ def _ngrams(texts: Iterable[str], n: int) -> Counter[tuple[str, ...]]:
     return found
 
 
-def tables(verdicts: Iterable[Verdict]) -> tuple[list[str], np.ndarray]:
+def tables(verdicts: Iterable[JudgedUnit]) -> tuple[list[str], np.ndarray]:
     """Topics in order and their confusion matrices, shape (topics, HUMAN, JUDGE), float."""
     counts = Counter((v.topic, v.human, v.judge) for v in verdicts if v.human in HUMAN)
     topics = sorted({topic for topic, _, _ in counts})
@@ -175,10 +175,10 @@ def class_f1(name: str) -> Statistic:
     return lambda table: f1(types(table))[..., TYPES.index(name)]
 
 
-class Sample:
+class UnitSample:
     """Verdicts, counted once and resampled once, for any number of statistics. n: units that count."""
 
-    def __init__(self, verdicts: Iterable[Verdict]) -> None:
+    def __init__(self, verdicts: Iterable[JudgedUnit]) -> None:
         self.topics, self.tables = tables(verdicts)
         self.n = int(self.tables.sum())
 
@@ -211,14 +211,14 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def evidence_precision(verdicts: Iterable[Verdict], n: int) -> float:
+def evidence_precision(verdicts: Iterable[JudgedUnit], n: int) -> float:
     """Share of the n-grams (n of NGRAMS) of the judge's evidence that stand in the human's, where the human has any."""
     overlaps = [v.overlap[NGRAMS.index(n)] for v in verdicts]
     total = sum(t for _, t in overlaps)
     return sum(m for m, _ in overlaps) / total if total else NAN
 
 
-def evidence_precision_ci95(verdicts: Sequence[Verdict], n: int) -> tuple[float, float]:
+def evidence_precision_ci95(verdicts: Sequence[JudgedUnit], n: int) -> tuple[float, float]:
     """95 % bootstrap interval of `evidence_precision` over topics."""
     overlaps = [v.overlap[NGRAMS.index(n)] for v in verdicts]
     return cluster_bootstrap([v.topic for v in verdicts], [m for m, _ in overlaps], [t for _, t in overlaps])

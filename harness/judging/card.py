@@ -24,7 +24,15 @@ from factuality_harness.harness.io.jsonl import json_safe
 from factuality_harness.harness.io.manifest import command_line, manifest, write_manifest
 from factuality_harness.harness.io.write import write_json, write_text
 from factuality_harness.harness.judging import agreement
-from factuality_harness.harness.judging.agreement import HUMAN, JUDGE, SUPPORTED, WRONG, Sample, Statistic, Verdict
+from factuality_harness.harness.judging.agreement import (
+    HUMAN,
+    JUDGE,
+    SUPPORTED,
+    WRONG,
+    JudgedUnit,
+    Statistic,
+    UnitSample,
+)
 from factuality_harness.harness.judging.card_page import card_markdown
 from factuality_harness.harness.judging.labels import (
     FREQUENCIES,
@@ -48,13 +56,13 @@ def judge_labels(labels: HumanLabels, annotator: Annotator, *, progress: bool = 
     return judgements
 
 
-def _estimate(sample: Sample, statistic: Statistic) -> dict[str, Any]:
+def _estimate(sample: UnitSample, statistic: Statistic) -> dict[str, Any]:
     """Value with its 95 % bootstrap interval over topics, and the number of units."""
     low, high = sample.ci95(statistic)
     return {"value": sample.value(statistic), "low": low, "high": high, "n": sample.n}
 
 
-def _binary(sample: Sample) -> dict[str, Any]:
+def _binary(sample: UnitSample) -> dict[str, Any]:
     """Sensitivity, specificity (with Wilson intervals as well), and what had no verdict."""
     rows = agreement.binary(sample.tables.sum(0)).astype(int)
     result: dict[str, Any] = {"positive": "ok / supported"}
@@ -72,7 +80,7 @@ def _binary(sample: Sample) -> dict[str, Any]:
     return result
 
 
-def _topics(sample: Sample) -> list[list[Any]]:
+def _topics(sample: UnitSample) -> list[list[Any]]:
     """[topic, tp, fn, tn, fp, unparsed_pos, unparsed_neg]; the last two hold every unit without a verdict."""
     rows = agreement.binary(sample.tables).astype(int)
     return [
@@ -81,7 +89,7 @@ def _topics(sample: Sample) -> list[list[Any]]:
     ]
 
 
-def _typed(sample: Sample) -> dict[str, Any]:
+def _typed(sample: UnitSample) -> dict[str, Any]:
     """Agreement on ANAH's types."""
     statistics = {
         "accuracy": agreement.accuracy,
@@ -93,7 +101,7 @@ def _typed(sample: Sample) -> dict[str, Any]:
     return of_all | {f"f1_{name}": _estimate(sample, agreement.class_f1(name)) for name in TYPES}
 
 
-def _evidence(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def _evidence(verdicts: Sequence[JudgedUnit]) -> dict[str, Any]:
     """Share of the judge's quoted n-grams that the humans quoted too. n: units in which the judge quoted any."""
     result = {}
     for n in agreement.NGRAMS:
@@ -104,10 +112,10 @@ def _evidence(verdicts: Sequence[Verdict]) -> dict[str, Any]:
     return result
 
 
-def _groups(verdicts: Sequence[Verdict], typed: bool, quoted: bool) -> dict[str, dict[str, Any]]:
+def _groups(verdicts: Sequence[JudgedUnit], typed: bool, quoted: bool) -> dict[str, dict[str, Any]]:
     """Agreement by language, frequency and every other group that the rows name; typed, quoted: whether the humans gave
     types and evidence."""
-    parts: dict[str, dict[str, list[Verdict]]] = defaultdict(lambda: defaultdict(list))
+    parts: dict[str, dict[str, list[JudgedUnit]]] = defaultdict(lambda: defaultdict(list))
     for v in verdicts:
         for name, value in v.groups.items():
             parts[name][value].append(v)
@@ -115,8 +123,8 @@ def _groups(verdicts: Sequence[Verdict], typed: bool, quoted: bool) -> dict[str,
     def order(value: str) -> tuple[int, str]:
         return (FREQUENCIES.index(value) if value in FREQUENCIES else len(FREQUENCIES), value)
 
-    def measured(of_value: Sequence[Verdict]) -> dict[str, Any]:
-        sample = Sample(of_value)
+    def measured(of_value: Sequence[JudgedUnit]) -> dict[str, Any]:
+        sample = UnitSample(of_value)
         return {
             "n": sample.n,
             "topics": len(sample.topics),
@@ -172,9 +180,9 @@ def make_card(
     `kappa` is that of supported / not supported / no fact (and unparsed, which always disagrees). In `topics` and in
     `binary`, a judge's `nofact` on a checkable unit is no verdict, like `unparsed`, as in the factuality score.
     """
-    verdicts = [agreement.verdict(r, j) for r, j in zip(labels.rows, judgements, strict=True)]
+    verdicts = [agreement.judged_unit(r, j) for r, j in zip(labels.rows, judgements, strict=True)]
     quoted = any(row.evidence for row in labels.rows)
-    sample = Sample(verdicts)
+    sample = UnitSample(verdicts)
     table = sample.tables.sum(0).astype(int)
     names = TYPES if labels.typed else (*FACT_LABELS, "nofact")
     confusion = {h: dict(zip(JUDGE, map(int, table[HUMAN.index(h)]), strict=True)) for h in names}

@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 
 from factuality_harness.harness import best_of
-from factuality_harness.harness.annotate import Item, annotate
+from factuality_harness.harness.annotate import DocumentedResponse, annotate
 from factuality_harness.harness.annotation import Annotation, dump_annotations, load_annotations
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.data import anah
@@ -31,7 +31,7 @@ class AnahTask(JudgedTask):
 
     def judge_responses(self, resps: list[list[str]], docs: list[dict[str, Any]]) -> list[str]:
         items = [
-            Item(doc["question"], response, doc["document"], doc["language"], doc["topic"])
+            DocumentedResponse(doc["question"], response, doc["document"], doc["language"], doc["topic"])
             for doc, responses in zip(docs, resps, strict=True)
             for response in responses
         ]

@@ -16,9 +16,10 @@ from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.data.biographies import load_entities
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.factscore import score
-from factuality_harness.harness.factscore.evaluator import Item, open_scorer
+from factuality_harness.harness.factscore.evaluator import open_scorer
 from factuality_harness.harness.factscore.knowledge import Knowledge, open_knowledge
 from factuality_harness.harness.factscore.score import FactCounts
+from factuality_harness.harness.factscore.scored import TopicResponse
 from factuality_harness.harness.lm_eval_plugin.task import JudgedTask
 from factuality_harness.harness.metrics import Metric, interval_ends, ratio
 
@@ -86,7 +87,7 @@ class FactScoreTask(JudgedTask):
 
     def judge_responses(self, resps: list[list[str]], docs: list[dict[str, Any]]) -> list[str]:
         items = [
-            Item(self.page_title(doc), doc["question"], response, doc["language"])
+            TopicResponse(self.page_title(doc), doc["question"], response, doc["language"])
             for doc, responses in zip(docs, resps, strict=True)
             for response in responses
         ]

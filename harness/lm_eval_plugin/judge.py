@@ -25,7 +25,7 @@ from factuality_harness.harness.annotators.base import Claim
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.judging import agreement
-from factuality_harness.harness.judging.agreement import HUMAN, NGRAMS, Sample, Statistic, Verdict
+from factuality_harness.harness.judging.agreement import HUMAN, NGRAMS, JudgedUnit, Statistic, UnitSample
 from factuality_harness.harness.judging.card import judge_labels
 from factuality_harness.harness.judging.labels import (
     TYPES,
@@ -47,8 +47,8 @@ _MALFORMED = "malformed"
 def _measured(name: str, statistic: Statistic, about: str, language: str | None = None) -> dict[str, Metric]:
     """A statistic, over the units in one language or all, with its interval."""
 
-    def chosen(verdicts: Sequence[Verdict]) -> Sample:
-        return Sample(v for v in verdicts if language in (None, v.language))
+    def chosen(verdicts: Sequence[JudgedUnit]) -> UnitSample:
+        return UnitSample(v for v in verdicts if language in (None, v.language))
 
     name, about = _in_language(name, about, language)
     value = Metric(lambda verdicts: chosen(verdicts).value(statistic), True, about)
@@ -56,7 +56,7 @@ def _measured(name: str, statistic: Statistic, about: str, language: str | None 
 
 
 def _evidence(n: int, language: str | None = None) -> dict[str, Metric]:
-    def chosen(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    def chosen(verdicts: Sequence[JudgedUnit]) -> list[JudgedUnit]:
         return [v for v in verdicts if language in (None, v.language)]
 
     about = f"Share of the {n}-grams of the judge's evidence that stand in the human's."
@@ -70,7 +70,7 @@ def _in_language(name: str, about: str, language: str | None) -> tuple[str, str]
 
 
 def _judged_as(label: str, about: str) -> Metric:
-    return Metric(lambda verdicts: Sample(verdicts).value(agreement.judged_as(label)), False, about)
+    return Metric(lambda verdicts: UnitSample(verdicts).value(agreement.judged_as(label)), False, about)
 
 
 _BINARY: dict[str, Metric] = {
@@ -79,7 +79,7 @@ _BINARY: dict[str, Metric] = {
     **_measured("balanced_accuracy", agreement.balanced_accuracy, "Mean of sensitivity and specificity."),
     "nofact_rate": _judged_as("nofact", "Share of the units in which the judge sees no checkable fact."),
     "unparsed_rate": _judged_as("unparsed", "Share of the units to which the judge gave no usable answer."),
-    "units": Metric(lambda verdicts: Sample(verdicts).n, True, "Number of units judged."),
+    "units": Metric(lambda verdicts: UnitSample(verdicts).n, True, "Number of units judged."),
     _MALFORMED: Metric(
         lambda verdicts: sum(v.human not in HUMAN for v in verdicts), False, "Number of human labels that are unusable."
     ),
@@ -130,10 +130,10 @@ class JudgeTask(JudgedTask):
             texts.append(dump_annotations([annotation]))
         return texts
 
-    def count(self, doc: dict[str, Any], annotations: str) -> Verdict:
+    def count(self, doc: dict[str, Any], annotations: str) -> JudgedUnit:
         (annotation,) = load_annotations(annotations)
         judgement = annotation.judgements[0] if annotation.judgements else Judgement(Label.UNPARSED)
-        return agreement.verdict(_row(doc), judgement)
+        return agreement.judged_unit(_row(doc), judgement)
 
 
 class JudgeTypesTask(JudgeTask):

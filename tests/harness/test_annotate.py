@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factuality_harness.harness.annotate import Item, annotate
+from factuality_harness.harness.annotate import DocumentedResponse, annotate
 from factuality_harness.harness.annotation import Judgement, Label
 from factuality_harness.harness.annotators.base import Claim, Progress
 from factuality_harness.harness.annotators.dialogue import DialogueAnnotator
@@ -41,8 +41,8 @@ class Echo:
         ]
 
 
-def item(number: int, response: str, language: str = "en") -> Item:
-    return Item(f"q{number}", response, f"d{number}", language, f"t{number}")
+def item(number: int, response: str, language: str = "en") -> DocumentedResponse:
+    return DocumentedResponse(f"q{number}", response, f"d{number}", language, f"t{number}")
 
 
 @given(st.lists(st.text(st.sampled_from("oc. \n"), max_size=12), max_size=12), st.integers(1, 9))
@@ -66,7 +66,7 @@ def test_any_window_gives_the_same_annotations(responses: list[str], window: int
 def test_sentences_are_judged_a_window_at_a_time_and_no_more_is_read() -> None:
     read: list[int] = []
 
-    def stream() -> Iterator[Item]:
+    def stream() -> Iterator[DocumentedResponse]:
         for i in range(10):
             read.append(i)
             yield item(i, "o. c. n.")
@@ -101,7 +101,7 @@ def test_the_sentence_style_is_the_callers() -> None:
 
 def test_the_bar_counts_sentences_and_responses(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     engine = CachedEngine(rule_judge.RuleEngine(), AnswerCache(tmp_path / "a.sqlite"))
-    items = [Item("q", f"Alice came in 19{i}0. Oh!", rule_judge.EN_DOCUMENT, "en") for i in range(3)]
+    items = [DocumentedResponse("q", f"Alice came in 19{i}0. Oh!", rule_judge.EN_DOCUMENT, "en") for i in range(3)]
     found = list(annotate(items, DialogueAnnotator(engine, window=2), total=3))
     error = capsys.readouterr().err
     assert "judge dialogue@rules#1: 6sentence" in error.replace(" sentence", "sentence")
@@ -112,7 +112,11 @@ def test_the_bar_counts_sentences_and_responses(capsys: pytest.CaptureFixture[st
 def test_labels_of_the_lexical_judge_reach_the_annotation() -> None:
     response = "Alice was born in 1901.\nAlice was born in 1902.\n\nI hope this helps!"
     annotation = next(
-        annotate([Item("Who?", response, rule_judge.EN_DOCUMENT, "en")], JudgeSpec("lexical").open(), progress=False)
+        annotate(
+            [DocumentedResponse("Who?", response, rule_judge.EN_DOCUMENT, "en")],
+            JudgeSpec("lexical").open(),
+            progress=False,
+        )
     )
     assert [j.label for j in annotation.judgements] == ["ok", "contradictory", "nofact"]
     assert [response[s.start : s.end] for s in annotation.sentences] == response.replace("\n\n", "\n").split("\n")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factuality_harness.harness import metrics
-from factuality_harness.harness.best_of import SIZES, best_of, rank_weights, score, score_macro, summarise
+from factuality_harness.harness.best_of import SIZES, best_of, rank_weights, score, score_macro, summarise_pools
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.metrics import Counts
 
@@ -152,7 +152,7 @@ def test_the_metrics_of_several_questions() -> None:
     pools = [
         [response(int(k), 5 - int(k), f"t{t}") for k in rng.binomial(5, rng.uniform(0.2, 0.6), 256)] for t in range(40)
     ]
-    found = summarise(pools, SIZES)
+    found = summarise_pools(pools, SIZES)
     curve = [found[f"best_of_{n}"] for n in SIZES]
     assert curve == sorted(curve)
     assert curve[0] == pytest.approx(metrics.factuality([merged(p) for p in pools]))

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from factuality_harness.harness.annotate import Item, annotate
+from factuality_harness.harness.annotate import DocumentedResponse, annotate
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import read_jsonl
@@ -19,7 +19,7 @@ from factuality_harness.training.preferences.append_log import append, resume
 _TEXTS = ("question", "response", "document", "language")
 
 
-def read_samples(path: str | Path) -> Iterator[tuple[Item, int]]:
+def read_samples(path: str | Path) -> Iterator[tuple[DocumentedResponse, int]]:
     """Samples and their numbers: rows of `sample`, or lm_eval samples files (a folder of them too) whose documents hold
     question, document and language, one sample a response. One at a time.
 
@@ -33,7 +33,7 @@ def read_samples(path: str | Path) -> Iterator[tuple[Item, int]]:
             yield _item({**row.doc, "response": response}, row.where), k
 
 
-def _item(row: dict[str, Any], where: str) -> Item:
+def _item(row: dict[str, Any], where: str) -> DocumentedResponse:
     missing = [key for key in _TEXTS if not isinstance(row.get(key), str) or (key != "response" and not row[key])]
     if missing:
         raise HarnessError(
@@ -41,7 +41,9 @@ def _item(row: dict[str, Any], where: str) -> Item:
         )
     if row["language"] not in LANGUAGES:
         raise HarnessError(f"{where}: language is {row['language']!r}; only {' and '.join(LANGUAGES)} are supported")
-    return Item(row["question"], row["response"], row["document"], row["language"], str(row.get("topic") or ""))
+    return DocumentedResponse(
+        row["question"], row["response"], row["document"], row["language"], str(row.get("topic") or "")
+    )
 
 
 def _number(row: dict[str, Any], where: str) -> int:
@@ -78,7 +80,7 @@ def annotate_samples(
     if done:
         _belong(out, done, samples, total)
 
-    def left() -> Iterator[tuple[Item, int]]:
+    def left() -> Iterator[tuple[DocumentedResponse, int]]:
         return islice(read_samples(samples), done, None)
 
     numbers = (k for _, k in left())

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factuality_harness.harness import metrics
-from factuality_harness.harness.annotate import Item, annotate
+from factuality_harness.harness.annotate import DocumentedResponse, annotate
 from factuality_harness.harness.annotation import Judgement, Label
 from factuality_harness.harness.annotators.base import Claim
 from factuality_harness.harness.annotators.dialogue import (
@@ -205,7 +205,7 @@ def test_after_one_reminder_the_sentence_is_unparsed_with_the_reason(
 def test_unparsed_sentences_are_left_out_of_the_score_and_trouble_no_other(judge: DialogueAnnotator) -> None:
     clean = "Alice was born in 1901. Alice was born in 1902. How nice!"
     troubled = "REFUSE 1. Alice was born in 1901. MUMBLE 2. Alice was born in 1902. Alice DODGE 3. How nice!"
-    items = [Item("Who is Alice?", response, EN_DOCUMENT, "en") for response in (clean, troubled)]
+    items = [DocumentedResponse("Who is Alice?", response, EN_DOCUMENT, "en") for response in (clean, troubled)]
     first, second = (metrics.count([a]) for a in annotate(items, judge, progress=False))
     assert (second.unparsed, first.unparsed) == (3, 0)
     assert (

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from factuality_harness.harness.factscore import ScoredResponse
 from factuality_harness.harness.factscore.command import load_responses
+from factuality_harness.harness.factscore.scored import ScoredResponse
 from tests.helpers.cli import command
 
 main = command("score-facts")

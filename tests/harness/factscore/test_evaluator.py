@@ -12,18 +12,12 @@ from factuality_harness.harness.annotation import Annotation, Label
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.engines import AnswerCache, CachedEngine
 from factuality_harness.harness.errors import EngineError, HarnessError
-from factuality_harness.harness.factscore import (
-    FactScorer,
-    Item,
-    ScoredResponse,
-    counts_of_annotation,
-    open_knowledge,
-    open_scorer,
-    plan,
-    summarise,
-)
+from factuality_harness.harness.factscore.evaluator import FactScorer, open_scorer
 from factuality_harness.harness.factscore.facts import FactExtractor
-from factuality_harness.harness.factscore.plan import FACTS_PER_SENTENCE, token_counter
+from factuality_harness.harness.factscore.knowledge import open_knowledge
+from factuality_harness.harness.factscore.plan import FACTS_PER_SENTENCE, plan_calls, token_counter
+from factuality_harness.harness.factscore.score import counts_of_annotation, summarise_facts
+from factuality_harness.harness.factscore.scored import ScoredResponse, TopicResponse
 from factuality_harness.harness.factscore.verify import AnnotatorVerifier, ModelVerifier
 from tests.helpers.rule_engine import RuleEngine
 
@@ -33,12 +27,14 @@ PAGES = {
     "小明": "小明生于伦敦，卒于巴黎。",
 }
 ITEMS = [
-    Item("Ada", "Tell me a bio of Ada.", "Ada was born in London and Ada died in 1852. I hope this helps!"),
-    Item("Bob", "Tell me a bio of Bob.", "Bob was born in Oslo, VAGUE and UNSURE.\n\nBob is from Rome. MUMBLE."),
-    Item("Bob", "Tell me a bio of Bob.", "I'm sorry, I do not know Bob."),
-    Item("Ada", "Tell me a bio of Ada.", ""),
-    Item("小明", "介绍一下小明。", "小明生于伦敦，他是画家。", "zh"),
-    Item("Ada", "Tell me a bio of Ada.", "Ada died in 1852. TOOLONG."),
+    TopicResponse("Ada", "Tell me a bio of Ada.", "Ada was born in London and Ada died in 1852. I hope this helps!"),
+    TopicResponse(
+        "Bob", "Tell me a bio of Bob.", "Bob was born in Oslo, VAGUE and UNSURE.\n\nBob is from Rome. MUMBLE."
+    ),
+    TopicResponse("Bob", "Tell me a bio of Bob.", "I'm sorry, I do not know Bob."),
+    TopicResponse("Ada", "Tell me a bio of Ada.", ""),
+    TopicResponse("小明", "介绍一下小明。", "小明生于伦敦，他是画家。", "zh"),
+    TopicResponse("Ada", "Tell me a bio of Ada.", "Ada died in 1852. TOOLONG."),
 ]
 
 
@@ -84,7 +80,7 @@ def test_spans_slice_the_response(results: list[ScoredResponse]) -> None:
 
 
 def test_metrics(results: list[ScoredResponse]) -> None:
-    values = summarise([r.counts() for r in results], gamma=0)
+    values = summarise_facts([r.counts() for r in results], gamma=0)
     assert values["score"] == pytest.approx((1 + 2 / 4 + 1 / 2 + 1) / 4)
     assert values["respond_ratio"] == 4 / 6
     assert values["num_facts_per_response"] == 9 / 4
@@ -139,14 +135,19 @@ def test_a_second_run_asks_nothing_and_a_broken_one_goes_on(tmp_path: Path) -> N
 
 
 def test_missing_pages(tmp_path: Path) -> None:
-    items = [ITEMS[0], Item("Eve", "q", "Eve lived."), Item("Dan", "q", ""), Item("Eve", "q", "Eve died.")]
+    items = [
+        ITEMS[0],
+        TopicResponse("Eve", "q", "Eve lived."),
+        TopicResponse("Dan", "q", ""),
+        TopicResponse("Eve", "q", "Eve died."),
+    ]
     engine = RuleEngine()
     with pytest.raises(HarnessError, match="no page for 2 topics: 'Eve', 'Dan'"):
         scorer(tmp_path, engine).score(items)
     assert engine.asked == []
     results = scorer(tmp_path, engine, missing="skip").score(items)
     assert [r.skipped for r in results] == [False, True, True, True]
-    values = summarise([r.counts() for r in results], gamma=0)
+    values = summarise_facts([r.counts() for r in results], gamma=0)
     assert (values["score"], values["responses"], values["respond_ratio"], values["skipped"]) == (1, 1, 1, 3)
     annotation = results[1].to_annotation()
     assert [j.label for j in annotation.judgements] == [Label.UNPARSED]
@@ -157,11 +158,11 @@ def test_lexical_needs_no_model() -> None:
     lexical = FactScorer(AnnotatorVerifier(JudgeSpec("lexical").open()), open_knowledge(PAGES), progress=False)
     lexical.check()
     text = "Ada was born in London in 1815. Ada sailed to Peru in 1790. I hope this helps."
-    (result,) = lexical.score([Item("Ada", "Tell me a bio of Ada.", text)])
+    (result,) = lexical.score([TopicResponse("Ada", "Tell me a bio of Ada.", text)])
     assert [s.label() for s in result.sentences] == [Label.OK, Label.UNVERIFIABLE, Label.NOFACT]
     assert [f.text for f in result.facts] == [s.text for s in result.sentences[:2]]
     assert result.judge == "lexical"
-    forecast = plan(lexical, [Item("Ada", "q", text)])
+    forecast = plan_calls(lexical, [TopicResponse("Ada", "q", text)])
     assert forecast.extraction.total == 0
     assert (forecast.verification.total, forecast.verification.estimated) == (3, False)
     assert forecast.verification.input_tokens == 0
@@ -183,7 +184,7 @@ def test_settings_and_options(tmp_path: Path) -> None:
         with pytest.raises(HarnessError, match="'x' is not known"):
             scorer(tmp_path, None, **setting)
     with pytest.raises(HarnessError, match="language 'fr' is not supported"):
-        scorer(tmp_path).score([Item("Ada", "q", "Elle est née.", "fr")])
+        scorer(tmp_path).score([TopicResponse("Ada", "q", "Elle est née.", "fr")])
     assert len(scorer(tmp_path, abstain_detector="none").score(ITEMS[2:3])[0].facts) == 2
 
 
@@ -211,7 +212,7 @@ def test_open_scorer(tmp_path: Path) -> None:
 
 def test_plan_of_a_fresh_run_is_an_estimate(tmp_path: Path) -> None:
     engine = RuleEngine()
-    forecast = plan(scorer(tmp_path, engine), ITEMS)
+    forecast = plan_calls(scorer(tmp_path, engine), ITEMS)
     assert engine.asked == []
     assert (forecast.responses, forecast.abstained, forecast.sentences) == (6, 2, 8)
     extraction, verification = forecast.extraction, forecast.verification
@@ -227,11 +228,11 @@ def test_plan_after_a_run_is_exact(tmp_path: Path) -> None:
     items = ITEMS[:5]
     first = scorer(tmp_path)
     first.extractor.extract([("Ada was born in London and Ada died in 1852.", "en")])  # type: ignore[union-attr]
-    forecast = plan(first, items)
+    forecast = plan_calls(first, items)
     assert (forecast.extraction.cached, forecast.extraction.to_ask) == (1, 5)
     assert forecast.verification.total == 2 + round(5 * FACTS_PER_SENTENCE)
     results = first.score(items)
-    forecast = plan(scorer(tmp_path), items)
+    forecast = plan_calls(scorer(tmp_path), items)
     facts = sum(len(r.facts) for r in results)
     assert (forecast.verification.total, forecast.verification.cached) == (facts, facts)
     assert (forecast.extraction.to_ask, forecast.verification.to_ask) == (0, 0)
@@ -240,7 +241,7 @@ def test_plan_after_a_run_is_exact(tmp_path: Path) -> None:
 
 
 def test_plan_counts_an_equal_prompt_once(tmp_path: Path) -> None:
-    forecast = plan(scorer(tmp_path), [ITEMS[0], ITEMS[0]])
+    forecast = plan_calls(scorer(tmp_path), [ITEMS[0], ITEMS[0]])
     assert (forecast.extraction.total, forecast.extraction.to_ask) == (4, 2)
 
 
@@ -249,7 +250,7 @@ def test_plan_of_an_annotator_with_a_model(tmp_path: Path) -> None:
     page.write_text('{"title": "Ada", "text": "Ada lived."}\n')
     cache = AnswerCache(tmp_path / "a.sqlite")
     opened = open_scorer("dialogue@openai:http://127.0.0.1:9/v1#m", page, cache=cache)
-    forecast = plan(opened, ITEMS[:1])
+    forecast = plan_calls(opened, ITEMS[:1])
     assert (forecast.verification.total, forecast.verification.input_tokens) == (2, None)
     assert any("its prompts are its own" in note for note in forecast.notes)
 

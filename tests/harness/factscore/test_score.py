@@ -23,7 +23,7 @@ from factuality_harness.harness.factscore.score import (
     response_score,
     score,
     score_ci95,
-    summarise,
+    summarise_facts,
 )
 
 few = st.integers(min_value=0, max_value=40)
@@ -46,7 +46,7 @@ def test_human_labels_give_the_published_numbers(
     shared_data: Path, name: str, share: float, responding: int, facts: float
 ) -> None:
     data = load_labelled(shared_data / "factscore_labeled" / f"{name}.jsonl")
-    result = summarise([counts_of_labels(r) for r in data.rows])
+    result = summarise_facts([counts_of_labels(r) for r in data.rows])
     assert round(100 * result["init_score"], 2) == share
     assert result["respond_ratio"] == responding / 183
     assert round(result["num_facts_per_response"], 1) == facts
@@ -66,7 +66,7 @@ def test_by_hand() -> None:
     assert score(rows) == pytest.approx((0.75 * math.exp(1 - 10 / 4) + 0.5) / 2)
     assert respond_ratio(rows) == 2 / 4
     assert num_facts_per_response(rows) == 12
-    result = summarise(rows, gamma=2)
+    result = summarise_facts(rows, gamma=2)
     assert result["score"] == result["init_score"]
     assert (result["responses"], result["abstained"], result["without_facts"], result["skipped"]) == (
         4,
