@@ -32,7 +32,7 @@ from factuality_harness.harness.sentences import split as split_sentences
 
 @dataclass(frozen=True, slots=True)
 class DocumentedResponse:
-    """A response to annotate, with the reference document its sentences are held against."""
+    """A response to annotate, with the reference document its sentences are checked against."""
 
     question: str
     response: str

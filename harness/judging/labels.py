@@ -126,7 +126,7 @@ def parse_annotation(text: object) -> tuple[Label, tuple[str, ...]]:
     """Label and quoted passages of an ANAH annotation string.
 
     It holds one `<Hallucination> None|Contradictory|Unverifiable` (`<幻觉>无|矛盾|无法验证`) or one `<No Fact>`
-    (`<无事实>`), and may hold `<Reference>` (`<参考>`, passages parted by `<SEP>`) and `<Correction>` (`<改正>`).
+    (`<无事实>`), and may hold `<Reference>` (`<参考>`, passages separated by `<SEP>`) and `<Correction>` (`<改正>`).
     Raises ValueError saying what is wrong with any other text.
     """
     if not isinstance(text, str):
