@@ -27,8 +27,8 @@ from trl import ModelConfig, get_quantization_config
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.io.manifest import manifest, write_manifest
+from factuality_harness.harness.io.models import check_model_folder
 from factuality_harness.training.arguments import PairArguments
-from factuality_harness.training.folders import check_model_folder
 
 PACKAGES = ("trl", "peft", "accelerate", "deepspeed", "datasets")
 

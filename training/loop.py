@@ -52,8 +52,8 @@ class Setup:
 def world_setup(work: Path, seed: int) -> Setup:
     """The fact world with this seed; makes its base model and question file."""
     base, questions = work / "base", work / "questions.jsonl"
-    step("harness.data.world.base", "--out", base, "--seed", seed)
-    step("harness.data.world", base, "--part", "train", "--side", "near", "--out", questions)
+    step("factuality_harness", "world", "base", "--out", base, "--seed", seed)
+    step("factuality_harness", "world", "questions", base, "--part", "train", "--side", "near", "--out", questions)
     return Setup(
         base=base,
         questions=str(questions),
@@ -73,7 +73,7 @@ def world_setup(work: Path, seed: int) -> Setup:
 def smollm2_setup(work: Path, seed: int) -> Setup:
     """SmolLM2-135M-Instruct on the small corpus; fetches the model."""
     base = Path("models/smollm2-135m")
-    step("harness.models", "smollm2-135m", "--out", base)
+    step("factuality_harness", "model", "fetch", "smollm2-135m", "--out", base)
     return Setup(
         base=base,
         questions="mini:train",
@@ -99,12 +99,12 @@ def step(*arguments: object) -> None:
 
 def loop(setup: Setup, work: Path, seed: int) -> None:
     """Everything up to lm_eval's result files, each part only if it is not there yet."""
-    preferences = "training.preferences"
+    factuality = "factuality_harness"
     samples, labels, pairs = work / "samples.jsonl", work / "annotations.jsonl", work / "pairs.jsonl"
     sampling = ["--engine", f"hf:{setup.base}", *setup.sampling, "--top-k", 40, "--seed", seed]
-    step(preferences, "sample", "--questions", setup.questions, *sampling, "--out", samples)
-    step(preferences, "annotate", "--samples", samples, "--judge", setup.judge, "--out", labels)
-    step(preferences, "pair", "--annotations", labels, "--out", pairs)
+    step(factuality, "sample", "--questions", setup.questions, *sampling, "--out", samples)
+    step(factuality, "label", samples, "--judge", setup.judge, "--out", labels)
+    step(factuality, "pair", "--annotations", labels, "--out", pairs)
     for method in ("dpo", "mask_dpo"):
         if not (work / method / "manifest.json").exists():
             given = ["--model_name_or_path", setup.base, "--pairs", pairs, "--output_dir", work / method]

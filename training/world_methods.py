@@ -27,6 +27,7 @@ import pandas as pd
 from scipy import stats
 from tqdm import tqdm
 
+from factuality_harness.harness.commands import call
 from factuality_harness.harness.errors import HarnessError, command
 from factuality_harness.harness.io.manifest import manifest, write_manifest
 
@@ -61,21 +62,17 @@ def prepare(seed: int, folder: Path) -> dict[str, Any]:
     from factuality_harness.harness.world import WorldConfig
     from factuality_harness.harness.world.base import build_base
     from factuality_harness.harness.world.generate import world_of
-    from factuality_harness.training import preferences
+    from factuality_harness.training.preferences.command import label, pair, sample_answers
 
     base = build_base(folder / "base", WorldConfig(seed=seed))
     questions = folder / "questions.jsonl"
     write_jsonl(questions, (q.to_dict() for q in world_of(base).questions("train", "near")))
     options = ["--n", SAMPLES["n"], "--temperature", SAMPLES["temperature"], "--top-k", SAMPLES["top_k"]]
     options += ["--max-tokens", 64, "--seed", seed, "--engine-args", '{"batch_size": 128}']
-    steps = [
-        ["sample", "--questions", questions, "--engine", f"hf:{base}", "--out", folder / "samples.jsonl", *options],
-        ["annotate", "--samples", folder / "samples.jsonl", "--judge", "world", "--out", folder / "annotations.jsonl"],
-        ["pair", "--annotations", folder / "annotations.jsonl", "--out", folder / "pairs.jsonl"],
-    ]
-    for step in steps:
-        if preferences.main([str(part) for part in step]):
-            raise HarnessError(f"seed {seed}: {step[0]} failed; its message stands above")
+    samples, labels = folder / "samples.jsonl", folder / "annotations.jsonl"
+    call(sample_answers, [*map(str, ["--questions", questions, "--engine", f"hf:{base}", *options, "--out", samples])])
+    call(label, [str(samples), "--judge", "world", "--out", str(labels)])
+    call(pair, ["--annotations", str(labels), "--out", str(folder / "pairs.jsonl")])
     return json.loads((folder / "pairs.jsonl.report.json").read_text(encoding="utf-8"))
 
 

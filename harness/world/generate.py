@@ -81,7 +81,7 @@ class WorldConfig:
 
 @dataclass(frozen=True, slots=True)
 class BaseConfig:
-    """Size and schedule of a world's base model (`harness.data.world.base`).
+    """Size and schedule of a world's base model (`harness.world.base`).
 
     rate: peak learning rate of AdamW (embeddings, norms) and matrix_rate of Muon (all other matrices); linear warm-up
     over 5 % of the steps, then cosine to 0. init: another value gives other first weights and other texts of the same

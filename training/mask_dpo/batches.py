@@ -69,7 +69,7 @@ def mask_pairs(
         tokens += sum(masked.chosen.mask) + sum(masked.rejected.mask)
     counts = PairCounts(read, len(kept), tokens, dict(dropped))
     if not read:
-        raise HarnessError(f"{name}: holds no pair; make some with `python -m training.preferences pair`")
+        raise HarnessError(f"{name}: holds no pair; make some with `factuality pair`")
     if not kept:
         raise HarnessError(f"{name}: no pair can be trained on ({counts})")
     return kept, counts

@@ -15,6 +15,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import ModelConfig, get_peft_config
 
 from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.io.models import check_model_folder
 from factuality_harness.training.arguments import PairArguments, parse_arguments
 from factuality_harness.training.checkpoints import (
     LossCurve,
@@ -25,7 +26,6 @@ from factuality_harness.training.checkpoints import (
     tell,
     write_run_manifest,
 )
-from factuality_harness.training.folders import check_model_folder
 from factuality_harness.training.mask_dpo.batches import masked_files, to_dataset
 from factuality_harness.training.mask_dpo.config import MaskDPOConfig
 from factuality_harness.training.mask_dpo.masks import MaskedPair

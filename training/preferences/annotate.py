@@ -36,9 +36,7 @@ def read_samples(path: str | Path) -> Iterator[tuple[DocumentedResponse, int]]:
 def _item(row: dict[str, Any], where: str) -> DocumentedResponse:
     missing = [key for key in _TEXTS if not isinstance(row.get(key), str) or (key != "response" and not row[key])]
     if missing:
-        raise HarnessError(
-            f"{where}: missing {', '.join(missing)}; samples come from `python -m training.preferences sample`"
-        )
+        raise HarnessError(f"{where}: missing {', '.join(missing)}; samples come from `factuality sample`")
     if row["language"] not in LANGUAGES:
         raise HarnessError(f"{where}: language is {row['language']!r}; only {' and '.join(LANGUAGES)} are supported")
     return DocumentedResponse(

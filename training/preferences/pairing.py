@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain, repeat, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from factuality_harness.harness.annotation import Annotation, Label
 from factuality_harness.harness.errors import HarnessError
@@ -63,14 +65,14 @@ class PairRules:
     responses (min_gap does not apply), their checkable sentences labelled at random at the rate found in the file.
     """
 
-    min_gap: float = 0.0
-    pairs_per_question: int = 1
-    max_chars: int | None = None
-    min_sentences: int = 1
-    max_length_ratio: float | None = None
-    rank_by: str = "share"
-    labels: str = "sentence"
-    seed: int = 0
+    min_gap: Annotated[float, Parameter(help="Least difference of what --rank-by compares.")] = 0.0
+    pairs_per_question: Annotated[int, Parameter(help="Most pairs per question.")] = 1
+    max_chars: Annotated[int | None, Parameter(help="Longest response.")] = None
+    min_sentences: Annotated[int, Parameter(help="Fewest sentences of a response.")] = 1
+    max_length_ratio: Annotated[float | None, Parameter(help="Longer by shorter response, in characters.")] = None
+    rank_by: Annotated[str, Parameter(help=f"What makes a response better: {', '.join(RANKINGS)}.")] = "share"
+    labels: Annotated[str, Parameter(help=f"Of sentences: {', '.join(LABELS)}; the last two ablate.")] = "sentence"
+    seed: Annotated[int, Parameter(help="Of random pairs and labels.")] = 0
 
     def __post_init__(self) -> None:
         if self.rank_by not in RANKINGS or self.labels not in LABELS:
@@ -243,7 +245,7 @@ class Pairing:
 
     The annotations are read twice (a one-shot iterator is kept in memory): once to count every question's responses,
     and again to hand each question on when its last response has come. So a file grouped by question, as `sample` and
-    `annotate` write it, costs the memory of one question; any other order gives the same pairs and costs more.
+    `label` write it, costs the memory of one question; any other order gives the same pairs and costs more.
     """
 
     def __init__(

@@ -13,10 +13,10 @@ from typing import Any
 
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.manifest import sha256
+from factuality_harness.harness.io.models import check_model_folder
 from factuality_harness.harness.lm_eval_plugin.discovery import tasks_folder
 from factuality_harness.harness.questions import digest, load_questions
 from factuality_harness.harness.world.generate import BaseConfig, WorldConfig
-from factuality_harness.training.folders import check_model_folder
 from factuality_harness.training.settings import read_settings
 from factuality_harness.training.shipped import shipped
 from factuality_harness.training.sweep.experiment import Cell, Experiment

@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from factuality_harness.harness.annotation import Annotation
+from factuality_harness.harness.commands import call
 from factuality_harness.harness.data.anah import Question
 from factuality_harness.harness.embeddings.distances import DISTANCES, write_distances
 from factuality_harness.harness.errors import HarnessError
@@ -30,10 +31,11 @@ from factuality_harness.harness.lm_eval_plugin.lookup import find_tasks
 from factuality_harness.harness.questions import load_questions
 from factuality_harness.harness.world.base import build_base
 from factuality_harness.harness.world.generate import BaseConfig, WorldConfig, world_of
-from factuality_harness.training import preferences, sft
+from factuality_harness.training import sft
 from factuality_harness.training.mask_dpo import train as mask_dpo
 from factuality_harness.training.mask_dpo.pairs import write_pairs
 from factuality_harness.training.preferences import Pairing, PairRules
+from factuality_harness.training.preferences.command import label, sample_answers
 from factuality_harness.training.shipped import shipped
 from factuality_harness.training.sweep.distances import topic_distances
 from factuality_harness.training.sweep.plan import Plan, Stage, relative, stages_of, task_files
@@ -79,12 +81,6 @@ def run_stage(stage: Stage, store: Store, folder: Path) -> list[str]:
     return []
 
 
-def _within(main: Callable[[list[str]], int], argv: list[str]) -> Callable[[], None]:
-    """A command line run in this process, its error raised instead of printed."""
-    inner = main.__wrapped__  # type: ignore[attr-defined]  # what @command wraps
-    return lambda: inner(argv)
-
-
 @dataclass(frozen=True, slots=True)
 class Command:
     """A stage that is a command. shown: what a user types before `argv`. module: what a launcher runs with `argv`.
@@ -112,15 +108,13 @@ def _sample(stage: Stage, inputs: Mapping[str, str], folder: Path) -> Command:
         argv.append("--with-document")
     if "engine_args" in s:
         argv += ["--engine-args", json.dumps(s["engine_args"])]
-    inside = _within(preferences.main, ["sample", *argv])
-    return Command("factuality", "factuality_harness", ["sample", *argv], inside)
+    return Command("factuality", "factuality_harness", ["sample", *argv], lambda: call(sample_answers, argv))
 
 
 def _annotate(stage: Stage, inputs: Mapping[str, str], folder: Path) -> Command:
-    argv = ["--samples", f"{inputs['sample']}/{SAMPLES}", "--out", str(folder / ANNOTATIONS)]
+    argv = [f"{inputs['sample']}/{SAMPLES}", "--out", str(folder / ANNOTATIONS)]
     argv += ["--judge", stage.settings["judge"], "--judge-args", json.dumps(stage.settings["judge_args"])]
-    inside = _within(preferences.main, ["annotate", *argv])
-    return Command("factuality", "factuality_harness", ["label", *argv], inside)
+    return Command("factuality", "factuality_harness", ["label", *argv], lambda: call(label, argv))
 
 
 def _train(stage: Stage, inputs: Mapping[str, str], folder: Path) -> Command:

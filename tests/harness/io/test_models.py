@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.io.models import fetch, main
+from factuality_harness.harness.io.models import fetch
+from tests.helpers.cli import command
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "precious.txt").write_text("mine")
-    assert main(["smollm2-135m", "--out", str(tmp_path)]) == 2
+    assert command("model fetch")(["smollm2-135m", "--out", tmp_path]) == 2
     assert "choose another folder" in capsys.readouterr().err
     assert (tmp_path / "precious.txt").read_text() == "mine"
 

@@ -17,9 +17,10 @@ from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.lm_eval_plugin.discovery import tasks_folder
 from factuality_harness.harness.sentences import split
 from factuality_harness.harness.world import World, WorldConfig, world_of
-from factuality_harness.harness.world.base import BaseConfig, build_base, main, world_tokenizer
+from factuality_harness.harness.world.base import BaseConfig, build_base, world_tokenizer
 from factuality_harness.harness.world.generate import answer_pieces, corpus, document_pieces, phrases, question_pieces
 from factuality_harness.harness.world.vocabulary import BIO_KINDS, FILLERS
+from tests.helpers.cli import command
 
 SMALL = WorldConfig(seed=3, clusters=8, topics=(2, 1, 1), bio_clusters=2, bio_topics=2)
 TINY = BaseConfig(steps=80, batch=16, layers=1, width=64, heads=2, feed_forward=64)
@@ -140,6 +141,12 @@ def test_questions_read_back_as_anah_rows(tmp_path, world):
     assert sorted(map(str, anah.load(path))) == sorted(map(str, world.questions("test", "near")))
 
 
+def test_the_questions_command_writes_them(base, tmp_path):
+    out = tmp_path / "new" / "q.jsonl"
+    assert command("world questions")([base, "--part", "test", "--side", "far", "--out", out]) == 0
+    assert sorted(map(str, anah.load(out))) == sorted(map(str, World(SMALL).questions("test", "far")))
+
+
 def test_the_base_is_an_ordinary_folder_and_is_kept(base):
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForCausalLM.from_pretrained(base)
@@ -159,7 +166,7 @@ def test_the_base_is_an_ordinary_folder_and_is_kept(base):
 def test_a_folder_of_another_world_is_refused(base, tmp_path, capsys):
     with pytest.raises(HarnessError, match="another world"):
         build_base(base, WorldConfig(seed=9), TINY)
-    assert main(["--out", str(base), "--steps", "1"]) == 2
+    assert command("world base")(["--out", base, "--steps", "1"]) == 2
     assert "another world" in capsys.readouterr().err
     with pytest.raises(HarnessError, match=r"no world\.json"):
         world_of(tmp_path)

@@ -29,7 +29,6 @@ from factuality_harness.training.preferences import (
     PairRules,
     annotate_samples,
     draw,
-    main,
     make_pairs,
     pair_question,
     read_samples,
@@ -37,6 +36,7 @@ from factuality_harness.training.preferences import (
 )
 from factuality_harness.training.preferences.append_log import resume, settings_file
 from factuality_harness.training.preferences.pairing import share
+from tests.helpers.cli import command
 from tests.helpers.judge_server import JudgeServer
 from tests.helpers.paths import ROOT
 
@@ -104,8 +104,8 @@ def rows_of(path: Path) -> list[dict]:
     return [row for _, row in read_jsonl(path)]
 
 
-def error_of(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
-    assert main([str(a) for a in argv]) == 2
+def error_of(capsys: pytest.CaptureFixture[str], *argv) -> str:
+    assert command(argv[0])(argv[1:]) == 2
     error = capsys.readouterr().err
     assert error.count("error: ") == 1 and "Traceback" not in error
     return error
@@ -220,16 +220,16 @@ def test_what_cannot_be_continued_or_written(tmp_path):
     ],
 )
 def test_bad_sampling_options_are_one_line(tmp_path, capsys, options, message):
-    usual = ["--questions", "mini:train", "--engine", "fake:m", "--n", "2", "--out", tmp_path / "s.jsonl"]
-    assert message in error_of(capsys, "sample", *usual, *options)
+    usual = {"--questions": "mini:train", "--engine": "fake:m", "--n": "2", "--out": tmp_path / "s.jsonl"}
+    words = [word for pair in (usual | dict([options])).items() for word in pair]
+    assert message in error_of(capsys, "sample", *words)
     assert not (tmp_path / "s.jsonl").exists()
 
 
 @pytest.mark.parametrize("options", ["[1]", "{", "3"])
 def test_engine_options_must_be_an_object(tmp_path, capsys, options):
-    with pytest.raises(SystemExit) as caught:
-        main(["sample", "--questions", "mini:train", "--engine", "fake:m", "--out", "s", "--engine-args", options])
-    assert caught.value.code == 2 and "JSON" in capsys.readouterr().err
+    words = ["sample", "--questions", "mini:train", "--engine", "fake:m", "--out", "s", "--engine-args", options]
+    assert "JSON" in error_of(capsys, *words)
 
 
 def test_a_model_that_answers_nothing_is_an_error(tmp_path):
@@ -338,7 +338,7 @@ GOOD = {**questions(1)[0].to_dict(), "response": RIGHT, "sample": 0}
 def test_a_bad_sample_is_named_before_anything_is_judged(tmp_path, capsys, row, message):
     samples = tmp_path / "s.jsonl"
     write_jsonl(samples, [GOOD, row])
-    error = error_of(capsys, "annotate", "--samples", samples, "--judge", "lexical", "--out", tmp_path / "a.jsonl")
+    error = error_of(capsys, "label", "--samples", samples, "--judge", "lexical", "--out", tmp_path / "a.jsonl")
     assert "s.jsonl, row 2: " in error and message in error
     assert not (tmp_path / "a.jsonl").exists()
 
@@ -346,14 +346,14 @@ def test_a_bad_sample_is_named_before_anything_is_judged(tmp_path, capsys, row, 
 def test_annotating_nothing_or_without_a_judge(tmp_path, capsys):
     samples, out = tmp_path / "s.jsonl", tmp_path / "a.jsonl"
     samples.write_text("")
-    assert "holds no sample" in error_of(capsys, "annotate", "--samples", samples, "--judge", "lexical", "--out", out)
+    assert "holds no sample" in error_of(capsys, "label", "--samples", samples, "--judge", "lexical", "--out", out)
     write_jsonl(samples, [GOOD])
-    assert "no judge is configured" in error_of(capsys, "annotate", "--samples", samples, "--out", out)
-    wrong = error_of(capsys, "annotate", "--samples", samples, "--judge", "dialogue", "--out", out)
+    assert "no judge is configured" in error_of(capsys, "label", "--samples", samples, "--out", out)
+    wrong = error_of(capsys, "label", "--samples", samples, "--judge", "dialogue", "--out", out)
     assert "judge 'dialogue' needs a model" in wrong
     samples.write_text(json.dumps(GOOD) + "\n" + json.dumps(GOOD)[:40])
     assert "row 2: not valid JSON" in error_of(
-        capsys, "annotate", "--samples", samples, "--judge", "lexical", "--out", out
+        capsys, "label", "--samples", samples, "--judge", "lexical", "--out", out
     )
 
 
@@ -570,7 +570,7 @@ def test_ranking_by_factscore(tmp_path):
     samples = tmp_path / "samples_anah_factscore.jsonl"
     write_jsonl(samples, [{"doc": {}, "filtered_resps": [dump_annotations(found)], "filter": "annotation"}])
     out = tmp_path / "p.jsonl"
-    assert main(["pair", "--annotations", str(samples), "--rank-by", "factscore", "--out", str(out)]) == 0
+    assert command("pair")(["--annotations", str(samples), "--rank-by", "factscore", "--out", str(out)]) == 0
     assert [p.chosen.text for p in read_pairs(out)] == [found[0].response]
 
 
@@ -578,7 +578,7 @@ def test_the_pair_command_writes_pairs_report_and_manifest(tmp_path, capsys):
     first = annotations_file(tmp_path / "a.jsonl", [annotation("oc", 0), annotation("on", 0, "only here")])
     second = annotations_file(tmp_path / "b.jsonl", [annotation("cc", 0)])
     out = tmp_path / "new" / "p.jsonl"
-    assert main(["pair", "--annotations", str(first), "--annotations", str(second), "--out", str(out)]) == 0
+    assert command("pair")(["--annotations", str(first), "--annotations", str(second), "--out", str(out)]) == 0
     (pair,) = read_pairs(out)
     assert (pair.chosen.labels, pair.rejected.labels) == (
         (Label.OK, Label.CONTRADICTORY),
@@ -644,11 +644,11 @@ def test_from_the_small_corpus_to_pairs(tmp_path, monkeypatch):
     samples, labels, pairs = (tmp_path / f"{name}.jsonl" for name in ("samples", "annotations", "pairs"))
     steps = [
         ["sample", "--questions", "mini:train", "--engine", "fake:m", "--n", "2", "--out", samples],
-        ["annotate", "--samples", samples, "--judge", "lexical", "--out", labels],
+        ["label", samples, "--judge", "lexical", "--out", labels],
         ["pair", "--annotations", labels, "--out", pairs],
     ]
-    for step in steps:
-        assert main([str(part) for part in step]) == 0
+    for name, *words in steps:
+        assert command(name)(words) == 0
     found = list(read_pairs(pairs))
     assert len(found) > len(documents) / 2
     assert all(p.chosen.text in documents[p.prompt[0]["content"]] for p in found)
