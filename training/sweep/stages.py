@@ -112,7 +112,7 @@ def _sample(stage: Stage, inputs: Mapping[str, str], folder: Path) -> Command:
 
 
 def _annotate(stage: Stage, inputs: Mapping[str, str], folder: Path) -> Command:
-    argv = [f"{inputs['sample']}/{SAMPLES}", "--out", str(folder / ANNOTATIONS)]
+    argv = ["--samples", f"{inputs['sample']}/{SAMPLES}", "--out", str(folder / ANNOTATIONS)]
     argv += ["--judge", stage.settings["judge"], "--judge-args", json.dumps(stage.settings["judge_args"])]
     return Command("factuality", "factuality_harness", ["label", *argv], lambda: call(label, argv))
 
