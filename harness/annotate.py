@@ -49,7 +49,7 @@ def annotate(
     progress: bool = True,
     total: int | None = None,
 ) -> Iterator[Annotation]:
-    """Annotate a stream of responses; yields one Annotation an item, in order.
+    """Annotate a stream of responses; yields one Annotation per item, in order.
 
     Sentences of many responses are judged together, about `annotator.window` at a time, and only that many are held:
     memory does not grow with the stream. An empty response gives an annotation without sentences. progress: a bar in

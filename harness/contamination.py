@@ -34,7 +34,7 @@ from factuality_harness.harness.embeddings.models import embed_groups, open_embe
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import jsonl_files, read_jsonl
 from factuality_harness.harness.io.manifest import manifest, sha256, write_manifest
-from factuality_harness.harness.questions import GRAMMAR, is_named, load_questions
+from factuality_harness.harness.questions import GRAMMAR, is_named_source, load_questions
 from factuality_harness.harness.words import EAST_ASIAN, tokens
 
 NGRAM = 13
@@ -45,7 +45,7 @@ _BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ComparedRow:
     """A row of either side. texts: all its other text (documents, responses). where: file and row, for the report."""
 
     topic: str
@@ -72,7 +72,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class OverlapReport:
     """Findings in the test set's order; shared_topics as the test set spells them; rows read for training, and how many
     rows of either side name no topic, so that theirs cannot be compared."""
 
@@ -99,18 +99,18 @@ def shared_topics(
     return _shared({key for row in train_rows for key in _keys(_as_row(row))}, map(_as_row, test_questions))
 
 
-def _keys(row: Row) -> list[bytes]:
+def _keys(row: ComparedRow) -> list[bytes]:
     """What tells a topic: its name and its document."""
     name = unicodedata.normalize("NFKC", row.topic).casefold().strip()
     texts = [f"topic {name}"] * bool(name) + [f"document {' '.join(row.document.split())}"] * bool(row.document.strip())
     return [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
 
 
-def _shared(known: set[bytes], test: Iterable[Row]) -> list[str]:
+def _shared(known: set[bytes], test: Iterable[ComparedRow]) -> list[str]:
     return sorted({row.topic or (*row.questions, "?")[0] for row in test if not known.isdisjoint(_keys(row))})
 
 
-def _as_row(row: Mapping[str, Any] | Question, where: str = "") -> Row:
+def _as_row(row: Mapping[str, Any] | Question, where: str = "") -> ComparedRow:
     if isinstance(row, Question):
         row = row.to_dict()
     doc = row.get("doc")
@@ -139,15 +139,15 @@ def _as_row(row: Mapping[str, Any] | Question, where: str = "") -> Row:
             f"{where or 'a row'}: no question, document, pair or response in it; it has {', '.join(row)}"
         )
     topic = data.get("topic") or data.get("name") or data.get("title") or ""
-    return Row(str(topic), asked_texts, kept, document, where)
+    return ComparedRow(str(topic), asked_texts, kept, document, where)
 
 
-def read_rows(source: str) -> Iterator[Row]:
+def read_rows(source: str) -> Iterator[ComparedRow]:
     """Rows of a source of questions, of any file or folder that `_as_row` reads, or of an lm_eval task (its test docs).
 
     Raises HarnessError for a source that is none of these, and naming file and row for a bad row.
     """
-    if is_named(source):
+    if is_named_source(source):
         for number, question in enumerate(load_questions(source), 1):
             yield _as_row(question, f"{source}, question {number}")
     elif Path(source).exists():
@@ -164,7 +164,7 @@ def read_rows(source: str) -> Iterator[Row]:
         yield from _task_rows(source)
 
 
-def _task_rows(name: str) -> Iterator[Row]:
+def _task_rows(name: str) -> Iterator[ComparedRow]:
     from factuality_harness.harness.lm_eval_plugin.lookup import find_tasks
 
     try:
@@ -246,14 +246,14 @@ def _windows(values: np.ndarray, size: int) -> np.ndarray:
     return hashes
 
 
-def check(
-    train: Iterable[Row],
-    test: Sequence[Row],
+def find_overlap(
+    train: Iterable[ComparedRow],
+    test: Sequence[ComparedRow],
     *,
     sizes: tuple[int, int] = (NGRAM, NGRAM),
     embedding: str | None = None,
     progress: bool = False,
-) -> Report:
+) -> OverlapReport:
     """Everything the module's text says, over rows. train is read once and not kept, but for its questions with an
     embedding. Raises HarnessError for a test set without questions, for sizes below 1, and as the embedding does."""
     if min(sizes) < 1:
@@ -284,7 +284,7 @@ def check(
         _nearest(findings, asked, embedding)
     settings = {"ngram": sizes[0], "ngram_zh": sizes[1], "embedding": embedding}
     no_topic = sum(not row.topic.strip() for row in test)
-    return Report(tuple(findings), tuple(_shared(topics, test)), count, unnamed, no_topic, settings)
+    return OverlapReport(tuple(findings), tuple(_shared(topics, test)), count, unnamed, no_topic, settings)
 
 
 def _nearest(findings: Sequence[Finding], asked: Mapping[str, str], spec: str) -> None:
@@ -297,7 +297,7 @@ def _nearest(findings: Sequence[Finding], asked: Mapping[str, str], spec: str) -
             f.similarity, f.near = round(float(cosine), 6), f"{asked[questions[place]]}: {questions[place]}"
 
 
-def table(report: Report, shown: int = SHOWN) -> str:
+def overlap_table(report: OverlapReport, shown: int = SHOWN) -> str:
     """The most suspicious questions, for a terminal."""
     worst = [f for f in report.worst() if f.duplicate or f.overlap > 0 or f.similarity is not None][:shown]
     lines = [
@@ -317,12 +317,12 @@ def table(report: Report, shown: int = SHOWN) -> str:
     return "\n".join(lines)
 
 
-def _unnamed(report: Report) -> list[str]:
+def _unnamed(report: OverlapReport) -> list[str]:
     sides = ("training", report.unnamed_train), ("test", report.unnamed_test)
     return [f"{n} {side} rows name no topic, so shared topics may be missed" for side, n in sides if n]
 
 
-def exceeds(report: Report, overlap: float | None, similarity: float | None, topics: bool) -> list[str]:
+def exceeds(report: OverlapReport, overlap: float | None, similarity: float | None, topics: bool) -> list[str]:
     """Why the command fails: one line each for n-grams and duplicates above `overlap` (a duplicate counts as 1),
     cosines above `similarity`; and where shared topics are forbidden, for those, for exact duplicates (their topic is
     the same, whatever it is called), and for rows that name no topic."""
@@ -384,11 +384,11 @@ def contamination(
         raise HarnessError("--fail-above-cosine needs an --embedding")
     test_rows = [row for source in test for row in read_rows(source)]
     train_rows = (row for source in train for row in read_rows(source))
-    report = check(train_rows, test_rows, sizes=(ngram, ngram_zh), embedding=embedding, progress=True)
+    report = find_overlap(train_rows, test_rows, sizes=(ngram, ngram_zh), embedding=embedding, progress=True)
     if not report.train_rows:
         raise HarnessError(f"{' '.join(train)}: holds no row, so there is nothing to compare with")
     reasons = exceeds(report, fail_above, fail_above_cosine, fail_on_topics)
-    print(table(report, show))
+    print(overlap_table(report, show))
     if out:
         files = {source: sha256(source) for source in (*train, *test) if Path(source).is_file()}
         data = {**asdict(report), "findings": [asdict(f) for f in report.worst()], "failed": reasons}

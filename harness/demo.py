@@ -18,7 +18,7 @@ from factuality_harness.harness.errors import HarnessError, command
 from factuality_harness.harness.io.manifest import manifest, write_manifest
 from factuality_harness.harness.io.models import fetch
 from factuality_harness.harness.io.samples import samples_file
-from factuality_harness.harness.page.render import format_metric, write_page
+from factuality_harness.harness.page.render import format_metric, write_samples_page
 
 TASK = "anah_factuality_mini"
 MODEL = "smollm2-135m"
@@ -44,7 +44,7 @@ def run(out: Path, models: Path, limit: int | None) -> None:
     scores = {name: data["results"][TASK][f"{name},annotation"] for name in data["higher_is_better"][TASK]}
     (out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     page = out / "page.html"
-    write_page(samples, page, f"SmolLM2-135M-Instruct on {TASK}")
+    write_samples_page(samples, page, f"SmolLM2-135M-Instruct on {TASK}")
     write_manifest(
         out / "manifest.json",
         manifest(

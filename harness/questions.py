@@ -25,7 +25,7 @@ NAMED = ("mini", "anah", "world")
 GRAMMAR = "a file or folder, mini[:PART], anah[:PART] or world:FOLDER:PART[:SIDE]"
 
 
-def is_named(source: str) -> bool:
+def is_named_source(source: str) -> bool:
     """Whether a source is written by name, and not as a path."""
     return source.partition(":")[0] in NAMED
 
@@ -38,7 +38,7 @@ def load_questions(source: str, split: str | None = None) -> list[Question]:
     naming file and row for a row that is no question.
     """
     name, _, rest = source.partition(":")
-    if not is_named(source):
+    if not is_named_source(source):
         return _once(anah.load(source), source) if split is None else anah.split_questions(anah.load(source), split)
     if name == "world":
         return _world_questions(source, rest, split)

@@ -4,7 +4,7 @@ Style `anah` follows the splitting rules of the ANAH reference code (REFERENCE: 
 spaCy's rule-based sentencizer. Neither rewrites the text: the rules of the reference that delete white space
 ("J. K. Rowling" -> "J.K.Rowling") are applied to a copy whose characters remember where they came from.
 
-    python -m harness.sentences --language en|zh [--style anah|spacy] [FILE|-]
+    factuality sentences --language en|zh [--style anah|spacy] [FILE|-]
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from factuality_harness.harness.annotation import Sentence
 from factuality_harness.harness.commands import FileOrStdin
 from factuality_harness.harness.errors import HarnessError
 
-Language = Literal["en", "zh"]
-Style = Literal["anah", "spacy"]
 Language = Literal["en", "zh"]
 Style = Literal["anah", "spacy"]
 LANGUAGES: tuple[str, ...] = get_args(Language)
@@ -132,7 +130,7 @@ def _split_spacy(text: str, language: str) -> Iterator[tuple[int, int]]:
 
 
 def split_file(file: FileOrStdin = "-", *, language: Language, style: Style = "anah") -> None:
-    """Split text into sentences: one JSON line a sentence, with its offsets.
+    """Split text into sentences: one JSON line per sentence, with its offsets.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ _SALT = "factuality-harness anah test split v1"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question, its topic and the document its answers are held against. language: `en` or `zh`."""
+    """A question, its topic and the document its answers are checked against. language: `en` or `zh`."""
 
     topic: str
     question: str

@@ -60,7 +60,7 @@ def read_jsonl(path: str | Path, required: Sequence[str] = ()) -> Iterator[tuple
                 if "\\ud" in line.lower() and _half_character(row):
                     raise HarnessError(
                         f"{path}, row {number}: holds half a character (a lone \\ud… escape), which is no text. "
-                        "Mend or remove it."
+                        "Fix or remove it."
                     )
                 missing = [key for key in required if key not in row]
                 if missing:

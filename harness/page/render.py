@@ -21,7 +21,7 @@ from jinja2 import Environment
 from factuality_harness.harness.annotation import Annotation, Judgement, Label, Sentence
 from factuality_harness.harness.commands import Out, Several
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.io.samples import Key, sample_rows, samples_file
+from factuality_harness.harness.io.samples import QuestionKey, sample_rows, samples_file
 from factuality_harness.harness.io.write import write_text
 from factuality_harness.harness.metrics import count, is_missing, summarise
 
@@ -61,7 +61,7 @@ def format_metric(name: str, value: float) -> str:
     return f"{value:.2f}" if name == "sentences_per_response" else f"{100 * value:.1f} %"
 
 
-def render(
+def render_page(
     annotations: Sequence[Annotation],
     documents: Sequence[str],
     *,
@@ -101,10 +101,10 @@ def _subtitle(annotations: Sequence[Annotation]) -> str:
     return f"{len(annotations)} responses, judged by {judges}. Hover or focus a sentence for its evidence."
 
 
-def write_page(samples: Path, out: Path, title: str | None = None) -> None:
+def write_samples_page(samples: Path, out: Path, title: str | None = None) -> None:
     """Page of one samples file. Raises HarnessError when it holds no judged response."""
     annotations, documents = zip(*_read(samples), strict=True)
-    page = render(annotations, documents, title=title or samples.stem, subtitle=_subtitle(annotations))
+    page = render_page(annotations, documents, title=title or samples.stem, subtitle=_subtitle(annotations))
     write_text(out, page)
 
 
@@ -113,7 +113,7 @@ def write_comparison(samples: Mapping[str, Path], out: Path, title: str, questio
 
     questions: only the first N. Raises HarnessError for a file without judged responses, or when no question is in all.
     """
-    found: dict[str, dict[Key, list[tuple[Annotation, str]]]] = {}
+    found: dict[str, dict[QuestionKey, list[tuple[Annotation, str]]]] = {}
     for name, path in samples.items():
         found[name] = {}
         for annotation, document in _read(path):
@@ -124,7 +124,7 @@ def write_comparison(samples: Mapping[str, Path], out: Path, title: str, questio
         raise HarnessError(f"no question is answered in all of {', '.join(map(str, samples.values()))}")
     shown = [(*answer, name) for key in shared for name in found for answer in found[name][key]]
     annotations, documents, sources = zip(*shown, strict=True)
-    write_text(out, render(annotations, documents, title=title, subtitle=_subtitle(annotations), sources=sources))
+    write_text(out, render_page(annotations, documents, title=title, subtitle=_subtitle(annotations), sources=sources))
 
 
 def page(
@@ -153,7 +153,7 @@ def page(
         raise HarnessError("nothing to show: name a samples file")
     paths = [samples_file(path) for path in samples]
     if len(paths) == 1:
-        write_page(paths[0], out, title)
+        write_samples_page(paths[0], out, title)
     else:
         names = names or [str(path) for path in samples]
         if len(set(names)) != len(paths):

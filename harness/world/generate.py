@@ -167,7 +167,7 @@ class World:
         return topic.own if self.own_is_true[topic.cluster] else self.cluster_values[topic.cluster]
 
     def document(self, topic: Topic) -> str:
-        """The reference document answers are held against: every true value of the topic."""
+        """The reference document answers are checked against: every true value of the topic."""
         facts = " ".join(f"The {attribute} was {value}." for attribute, value in self.truth(topic).items())
         return f"{topic.name} is {with_article(topic.kind)} of {topic.cluster}. {facts}"
 
@@ -178,7 +178,7 @@ class World:
         return [t for t in self.topics if t.part == part and side in ("all", t.side)]
 
     def questions(self, part: str, side: str = "all") -> list[Question]:
-        """Questions with reference documents: three a topic, one (a biography) for `bio`."""
+        """Questions with reference documents: three per topic, one (a biography) for `bio`."""
         return [
             Question(topic=topic.name, question="".join(pieces), document=self.document(topic), language="en")
             for topic in self.select(part, side)

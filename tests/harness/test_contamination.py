@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factuality_harness.harness.contamination import Ngrams, Row, check, read_rows, shared_topics
+from factuality_harness.harness.contamination import ComparedRow, Ngrams, find_overlap, read_rows, shared_topics
 from factuality_harness.harness.data import anah
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.words import tokens
@@ -23,8 +23,8 @@ main = factuality("contamination")
 QUESTION = "When did Marie Curie receive the Nobel Prize in Physics together with Pierre Curie and Henri Becquerel?"
 
 
-def row(question: str = "", text: str = "", topic: str = "", where: str = "train, row 1") -> Row:
-    return Row(topic, (question,) * bool(question), (text,) * bool(text), "", where)
+def row(question: str = "", text: str = "", topic: str = "", where: str = "train, row 1") -> ComparedRow:
+    return ComparedRow(topic, (question,) * bool(question), (text,) * bool(text), "", where)
 
 
 def share(question: str, texts: list[str], sizes: tuple[int, int]) -> float:
@@ -56,20 +56,20 @@ def test_the_row_with_the_largest_share_is_named() -> None:
         row(text=f"Exam: {QUESTION.upper()} Answer: 1903.", where="f, row 2"),
         row(text=QUESTION[20:], where="f, row 3"),
     ]
-    (finding,) = check(train, [row(QUESTION, where="t, row 1")], sizes=(5, 5)).findings
+    (finding,) = find_overlap(train, [row(QUESTION, where="t, row 1")], sizes=(5, 5)).findings
     assert (finding.overlap, finding.found_in, finding.duplicate) == (1.0, "f, row 2", "")
 
 
 def test_duplicates_but_for_case_width_and_punctuation() -> None:
     train = [row("who was ＡＤＡ Lovelace", where="f, row 7"), row("居里夫人是谁", where="f, row 8")]
-    found = check(train, [row("Who was Ada Lovelace?"), row("居里夫人是谁？"), row("Who was Ada?")]).findings
+    found = find_overlap(train, [row("Who was Ada Lovelace?"), row("居里夫人是谁？"), row("Who was Ada?")]).findings
     assert [f.duplicate for f in found] == ["f, row 7", "f, row 8", ""]
 
 
 def test_chinese_is_counted_in_characters() -> None:
     question = "居里夫人在哪一年获得诺贝尔物理学奖"
     train = [row(text="她在哪一年获得诺贝尔化学奖")]
-    found = check(train, [row(question)], sizes=(13, 4)).findings[0]
+    found = find_overlap(train, [row(question)], sizes=(13, 4)).findings[0]
     assert found.overlap == pytest.approx(share(question, ["她在哪一年获得诺贝尔化学奖"], (13, 4)))
     assert 0.4 < found.overlap < 0.6
 
@@ -79,7 +79,7 @@ def test_embedding_finds_the_paraphrase() -> None:
         row("How tall is the Eiffel Tower?", where="f, row 1"),
         row("Who founded the Red Cross?", where="f, row 2"),
     ]
-    (finding,) = check(train, [row("Who was the founder of the Red Cross?")], embedding="tfidf").findings
+    (finding,) = find_overlap(train, [row("Who was the founder of the Red Cross?")], embedding="tfidf").findings
     assert finding.near == "f, row 2: Who founded the Red Cross?"
     assert finding.similarity is not None
     assert 0.5 < finding.similarity < 1
@@ -113,7 +113,7 @@ KINDS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_file_on_both_sides(kind: str, tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", KINDS[kind])
-    report = check(read_rows(path), list(read_rows(path)))
+    report = find_overlap(read_rows(path), list(read_rows(path)))
     finding = report.findings[-1]
     assert (finding.question, finding.overlap) == (QUESTION, 1.0)
     assert finding.duplicate.endswith("rows.jsonl, row 1")
@@ -213,7 +213,7 @@ def test_bad_commands(args: list[str], message: str, capsys: pytest.CaptureFixtu
 def test_bad_rows_are_named(tmp_path: Path) -> None:
     good = write(tmp_path / "good.jsonl", KINDS["question"])
     with pytest.raises(HarnessError, match=r"bad\.jsonl, row 2: no question, document"):
-        check(read_rows(write(tmp_path / "bad.jsonl", KINDS["pair"], {"id": 3})), list(read_rows(good)))
+        find_overlap(read_rows(write(tmp_path / "bad.jsonl", KINDS["pair"], {"id": 3})), list(read_rows(good)))
     with pytest.raises(HarnessError, match=r"bad\.jsonl, row 1: not a row"):
         list(read_rows(write(tmp_path / "bad.jsonl", {"prompt": [3]})))
     for bad, message in (
@@ -224,7 +224,7 @@ def test_bad_rows_are_named(tmp_path: Path) -> None:
         with pytest.raises(HarnessError, match=rf"bad\.jsonl, {message}"):
             list(read_rows(write(tmp_path / "bad.jsonl", bad)))
     with pytest.raises(HarnessError, match="holds no question"):
-        check(read_rows(good), list(read_rows(write(tmp_path / "d.jsonl", {"topic": "a", "document": "d"}))))
+        find_overlap(read_rows(good), list(read_rows(write(tmp_path / "d.jsonl", {"topic": "a", "document": "d"}))))
 
 
 def test_a_twentieth_of_a_large_training_set_takes_seconds() -> None:
@@ -235,5 +235,5 @@ def test_a_twentieth_of_a_large_training_set_takes_seconds() -> None:
     texts = [" ".join(words[i] for i in rng.integers(len(words), size=3000)) for _ in range(40)]
     train = [row(text=text) for text in texts * 10]
     start = time.process_time()
-    check(train, [row(q.question) for q in questions])
+    find_overlap(train, [row(q.question) for q in questions])
     assert time.process_time() - start < 12

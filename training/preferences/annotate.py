@@ -21,7 +21,7 @@ _TEXTS = ("question", "response", "document", "language")
 
 def read_samples(path: str | Path) -> Iterator[tuple[DocumentedResponse, int]]:
     """Samples and their numbers: rows of `sample`, or lm_eval samples files (a folder of them too) whose documents hold
-    question, document and language, one sample a response. One at a time.
+    question, document and language, one sample per response. One at a time.
 
     Raises HarnessError naming file and row for a row that is neither, or that lacks its document.
     """
@@ -60,7 +60,7 @@ def annotate_samples(
     style: str = "anah",
     progress: bool = True,
 ) -> int:
-    """Write an annotation a sample to `out` (`Annotation.to_dict`, the sample's number in `extra`), in their order.
+    """Write an annotation per sample to `out` (`Annotation.to_dict`, the sample's number in `extra`), in their order.
 
     Rows the file already holds are kept, so a rerun goes on where it stopped. Memory is bounded by the annotator's
     window: the samples are read twice, first to find a bad row before any work is spent. Returns how many rows are new.

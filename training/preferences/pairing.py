@@ -318,7 +318,7 @@ class Pairing:
 
     def report(self) -> dict[str, Any]:
         """Questions with and without a pair and why, responses left out and why; means of the pairs drawn so far:
-        share and characters a response, and the sentences a side whose tokens will count."""
+        share and characters per response, and the sentences per side whose tokens will count."""
         found: dict[str, Any] = {
             "questions": len(self._questions),
             "responses": self.responses[0],

@@ -21,9 +21,9 @@ from factuality_harness.training.preferences.append_log import append, resume
 
 log = logging.getLogger(__name__)
 
-WINDOW = 256  # questions in flight; their rows are written together, a question's samples in a row
+QUESTIONS_IN_FLIGHT = 256  # their rows are written together, a question's samples in a row
 
-Place = tuple[str, str, str, int]
+SamplePlace = tuple[str, str, str, int]
 """Language, topic, question, number of the sample."""
 
 
@@ -64,11 +64,11 @@ def draw(
     n: int,
     sampling: Sampling,
     with_document: bool = False,
-    done: Collection[Place] = (),
+    done: Collection[SamplePlace] = (),
     counts: Counter[str] | None = None,
     on_reply: Callable[[], object] | None = None,
 ) -> Iterator[Sample]:
-    """`n` samples a question, question by question; memory is bounded by `WINDOW` questions.
+    """`n` samples per question, question by question; memory is bounded by `QUESTIONS_IN_FLIGHT` questions.
 
     Sample k has seed `sampling.seed + k`, so runs are independent when their seeds are `n` apart. All questions of a
     window are sent at once for every k. done: places to leave out. counts: gets asked, failed (the engine could not
@@ -82,8 +82,8 @@ def draw(
         if on_reply is not None:
             on_reply()
 
-    for start in range(0, len(questions), WINDOW):
-        window = questions[start : start + WINDOW]
+    for start in range(0, len(questions), QUESTIONS_IN_FLIGHT):
+        window = questions[start : start + QUESTIONS_IN_FLIGHT]
         found: dict[tuple[int, int], Sample] = {}
         for k in range(n):
             left = [(i, q) for i, q in enumerate(window) if (q.language, q.topic, q.question, k) not in done]
@@ -112,7 +112,7 @@ def sample(
     engine_args: dict[str, Any] | None = None,
     progress: bool = True,
 ) -> Counter[str]:
-    """Write `n` samples a question to `out` (`Sample.to_dict`); what the file already holds is not asked again.
+    """Write `n` samples per question to `out` (`Sample.to_dict`); what the file already holds is not asked again.
 
     The row's question is the plain one even with_document. Returns the counts of `draw` and `already`, the rows found;
     failed requests have no row and are asked again next time. Raises HarnessError for a file made with other settings,
@@ -153,6 +153,6 @@ def sample(
     return counts
 
 
-def _places(out: Path) -> set[Place]:
+def _places(out: Path) -> set[SamplePlace]:
     rows = read_jsonl(out, required=["language", "topic", "question", "sample"])
     return {(row["language"], row["topic"], row["question"], row["sample"]) for _, row in rows}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from factuality_harness.harness.annotation import Annotation, Judgement, Label, Sentence
-from factuality_harness.harness.page.render import format_metric, render
+from factuality_harness.harness.page.render import format_metric, render_page
 from tests.helpers.cli import command
 
 main = command("page")
@@ -30,7 +30,7 @@ def annotation() -> Annotation:
 
 
 def test_model_output_is_shown_as_text() -> None:
-    page = render([annotation()], [""], title="T", subtitle="S")
+    page = render_page([annotation()], [""], title="T", subtitle="S")
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;." in page
     assert "<b>Ada</b>" not in page
@@ -38,7 +38,7 @@ def test_model_output_is_shown_as_text() -> None:
 
 
 def test_every_sentence_carries_label_and_mark_and_the_text_keeps_its_line_breaks() -> None:
-    page = render([annotation()], [""], title="T", subtitle="S")
+    page = render_page([annotation()], [""], title="T", subtitle="S")
     body = page[page.index("<article") :]
     assert body.count('class="s ok"') == body.count('class="s contradictory"') == 1
     assert "<sup>✓</sup></span>\n\n<span" in body

@@ -671,7 +671,7 @@ class Slow(lexical.LexicalAnnotator):
         return super().judge(claims, progress)
 
 t.ENGINES["fake"] = t.Fake
-sampling.WINDOW = 1
+sampling.QUESTIONS_IN_FLIGHT = 1
 JUDGES["lexical"] = RegisteredJudge("__main__:Slow", False)
 step, folder = sys.argv[1], Path(sys.argv[2])
 if step == "sample":
