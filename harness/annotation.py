@@ -25,6 +25,13 @@ class Label(StrEnum):
     UNPARSED = "unparsed"
 
 
+WRONG = frozenset({Label.CONTRADICTORY, Label.UNVERIFIABLE})
+CHECKABLE = WRONG | {Label.OK}
+"""Labels of the sentences that were judged right or wrong."""
+COUNTING = {"chosen": frozenset({Label.OK, Label.NOFACT}), "rejected": WRONG}
+"""Labels of the sentences that Mask-DPO trains on, by the side of a preference pair."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sentence:
     """A piece of a text: `text == original[start:end]`, offsets in characters, half-open."""

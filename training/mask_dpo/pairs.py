@@ -12,19 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from factuality_harness.harness.annotation import Label, Sentence
+from factuality_harness.harness.annotation import WRONG, Label, Sentence
 from factuality_harness.harness.engines import Message
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import read_jsonl, write_jsonl
 
 TYPES = {"no_hallucination": Label.OK, "hallucination": Label.CONTRADICTORY}
 _KEYS = ("prompt", "chosen", "chosen_item", "rejected", "rejected_item")
-_WRONG = (Label.CONTRADICTORY, Label.UNVERIFIABLE)
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledResponse:
-    """A response, its sentences with exact spans (`text[s.start:s.end] == s.text`), and one label a sentence."""
+    """A response, its sentences with exact spans (`text[s.start:s.end] == s.text`), and one label per sentence."""
 
     text: str
     sentences: tuple[Sentence, ...]
@@ -84,7 +83,7 @@ def read_pairs(path: str | Path) -> Iterator[Pair]:
                 where=where,
             )
         except HarnessError as error:
-            raise HarnessError(f"{where}: {error}. Mend or remove the row.") from error
+            raise HarnessError(f"{where}: {error}. Fix or remove the row.") from error
 
 
 def pair_to_dict(pair: Pair) -> dict[str, Any]:
@@ -121,7 +120,7 @@ def write_pairs(path: str | Path, pairs: Iterable[Pair]) -> int:
 def _type(label: Label, unparsed: str) -> str:
     if label is Label.UNPARSED:
         return unparsed
-    return "hallucination" if label in _WRONG else "no_hallucination"
+    return "hallucination" if label in WRONG else "no_hallucination"
 
 
 def _prompt(messages: Any) -> tuple[Message, ...]:

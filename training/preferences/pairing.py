@@ -19,14 +19,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from factuality_harness.harness.annotation import Annotation, Label
+from factuality_harness.harness.annotation import CHECKABLE, COUNTING, WRONG, Annotation, Label
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.factscore.score import counts_of_annotation, penalty, response_score
 from factuality_harness.harness.io.samples import read_annotations, samples_files
 from factuality_harness.training.mask_dpo.pairs import LabelledResponse, Pair
 
-WRONG = (Label.CONTRADICTORY, Label.UNVERIFIABLE)
-CHECKABLE = (Label.OK, *WRONG)
 RANKINGS = ("share", "correct", "factscore", "sentence_factscore")
 LABELS = ("sentence", "response", "random")
 _Question = tuple[str, str, str]  # language, topic, question
@@ -308,13 +306,10 @@ class Pairing:
 
     def _note(self, won: Annotation, lost: Annotation, pair: Pair) -> None:
         self._pairs += 1
-        for name, annotation, side, counting in (
-            ("chosen", won, pair.chosen, (Label.OK, Label.NOFACT)),
-            ("rejected", lost, pair.rejected, WRONG),
-        ):
+        for name, annotation, side in (("chosen", won, pair.chosen), ("rejected", lost, pair.rejected)):
             self._sums[f"{name}_share"] += share(annotation)
             self._sums[f"{name}_chars"] += len(side.text)
-            self._sums[f"{name}_counting_sentences"] += sum(label in counting for label in side.labels)
+            self._sums[f"{name}_counting_sentences"] += sum(label in COUNTING[name] for label in side.labels)
 
     def report(self) -> dict[str, Any]:
         """Questions with and without a pair and why, responses left out and why; means of the pairs drawn so far:
