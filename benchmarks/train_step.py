@@ -36,7 +36,7 @@ SIDES: dict[str, dict[str, Any]] = {
 
 def make_pairs(labels: Path, count: int, out: Path) -> None:
     """The first `count` topics both systems answered, in the official format."""
-    from benchmarks.mask_drift import BIOGRAPHIES, labelled_response
+    from benchmarks.reference_mask_error import BIOGRAPHIES, labelled_response
     from factuality_harness.harness.annotation import Label
     from factuality_harness.harness.data.biographies import load_labelled
     from factuality_harness.training.mask_dpo.pairs import Pair, write_pairs

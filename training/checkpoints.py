@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import MISSING, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -56,10 +57,10 @@ def load_model(name: str | None, model_args: ModelConfig, trust_remote_code: boo
 
 def load_tokenizer(name: str | None, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint, with a padding token. Raises HarnessError when there is none to load."""
-    name = check_model_folder(name)
+    name = check_model_folder(name, ("tokenizer.json", "tokenizer_config.json", "config.json"))
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise HarnessError(f"{name}: its tokenizer cannot be loaded ({_short(error)})") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -141,8 +142,24 @@ def tell(text: str) -> None:
         print(text, file=sys.stderr)
 
 
-def write_run_manifest(trainer: Trainer, script_args: PairArguments, model_args: ModelConfig, **settings: Any) -> None:
-    """Write `manifest.json` into a trainer's output folder: inputs, versions, and settings that are not defaults."""
+def train_and_save(
+    trainer: Trainer,
+    script_args: PairArguments,
+    model_args: ModelConfig,
+    *,
+    resume: str | None,
+    save: Callable[[Path], None],
+    **settings: Any,
+) -> None:
+    """Train, then save by `save(output_dir)` with `loss_curve.jsonl` and `manifest.json` beside the model.
+
+    The manifest holds inputs, versions, settings that are not defaults, and `settings`.
+    """
+    output = Path(trainer.args.output_dir or ".")
+    output.mkdir(parents=True, exist_ok=True)
+    trainer.add_callback(LossCurve(output / "loss_curve.jsonl"))
+    result = trainer.train(resume_from_checkpoint=resume)
+    save(output)
     if not trainer.is_world_process_zero():
         return
     record = manifest(
@@ -152,9 +169,11 @@ def write_run_manifest(trainer: Trainer, script_args: PairArguments, model_args:
         peft=changed_settings(model_args) if model_args.use_peft else None,
         config=changed_settings(trainer.args),
         processes=trainer.args.world_size,
+        resumed_from=resume,
+        result=result.metrics,
         **settings,
     )
-    write_manifest(Path(trainer.args.output_dir or ".") / "manifest.json", record)
+    write_manifest(output / "manifest.json", record)
 
 
 def changed_settings(config: Any) -> dict[str, Any]:

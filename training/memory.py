@@ -1,6 +1,6 @@
 """An estimate of the GPU memory a recipe needs, from its model on the meta device: no weights are loaded.
 
-    python -m training.memory --config training/recipes/llama31-8b/mask_dpo.yaml --processes 4
+    factuality memory --config llama31-8b/mask_dpo.yaml --processes 4
 
 Mixed precision with AdamW (bf16 weights and gradients, fp32 master weights and two moments), ZeRO-3 or full sharding
 over the processes. Activations assume sequences of full length in a batch, the logits that every token of them counts:
@@ -9,23 +9,23 @@ with sentence masks less is used. It is an estimate: fragmentation and communica
 
 from __future__ import annotations
 
-import argparse
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-import yaml
 from peft import get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedConfig
 from trl import ModelConfig, get_peft_config
 
-from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.commands import Several
+from factuality_harness.harness.errors import HarnessError
 from factuality_harness.training import sft
 from factuality_harness.training.mask_dpo import train as mask_dpo
 from factuality_harness.training.mask_dpo.config import MaskDPOConfig
+from factuality_harness.training.settings_files import read_settings
 from factuality_harness.training.sft import SFTArguments
+from factuality_harness.training.shipped import find_shipped
 
 GIB = 2**30
 _GROUPED: dict[str, Any] = {
@@ -66,27 +66,17 @@ def parse_recipe(path: str | Path) -> tuple[MaskDPOConfig | SFTArguments, ModelC
     Parsed for the CPU, so that a recipe for GPUs can be read anywhere. A recipe that starts from what another one in
     its folder writes gets that one's model. Raises HarnessError as the trainers do.
     """
-    fields = _fields(path)
+    path = find_shipped(path, "recipes")
     argv = ["--config", str(path), "--use_cpu", "true"]
     config: MaskDPOConfig | SFTArguments
-    if "masking" in fields:
+    if "masking" in read_settings(path):
         _, config, model_args = mask_dpo.parse(argv)
     else:
         _, config, model_args = sft.parse(argv)
-    for other in map(_fields, sorted(Path(path).parent.glob("*.yaml"))):
+    for other in map(read_settings, sorted(path.parent.glob("*.yaml"))):
         if other.get("output_dir") == model_args.model_name_or_path:
             model_args.model_name_or_path = other["model_name_or_path"]
     return config, model_args
-
-
-def _fields(path: str | Path) -> dict[str, Any]:
-    try:
-        fields = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise HarnessError(f"{path}: cannot be read as YAML ({error})") from error
-    if not isinstance(fields, dict):
-        raise HarnessError(f"{path}: holds no settings")
-    return fields
 
 
 def architecture(name: str) -> PreTrainedConfig:
@@ -129,20 +119,19 @@ def estimate(config: MaskDPOConfig | SFTArguments, model_args: ModelConfig, proc
     )
 
 
-@command
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m training.memory", description=str(__doc__).split("\n")[0])
-    parser.add_argument("--config", type=Path, nargs="+", required=True, help="recipes")
-    parser.add_argument("--processes", type=int, default=4, help="GPUs the states are sharded over")
-    args = parser.parse_args(argv)
+def memory(*, config: Annotated[list[Path], Several], processes: int = 4) -> None:
+    """Memory a GPU that recipes need, estimated.
+
+    Parameters
+    ----------
+    config
+        Recipes, as files or by the names of shipped ones. Files called _….yaml, which recipes extend, are left out.
+    processes
+        GPUs that the states are sharded over.
+    """
     names = [*Memory.__dataclass_fields__, "total"]
-    print(f"GiB a GPU on {args.processes}; parameters and trainable in billions")
+    print(f"GiB a GPU on {processes}; parameters and trainable in billions")
     print(f"{'recipe':<24}" + "".join(f"{name:>12}" for name in names))
-    for path in args.config:
-        memory = estimate(*parse_recipe(path), args.processes)
-        print(f"{path.stem:<24}" + "".join(f"{getattr(memory, name):>12.2f}" for name in names))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    for path in (path for path in config if not path.name.startswith("_")):
+        needed = estimate(*parse_recipe(path), processes)
+        print(f"{path.stem:<24}" + "".join(f"{getattr(needed, name):>12.2f}" for name in names))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from factuality_harness.harness.errors import HarnessError
+
 TRAINING = Path(__file__).parent
 
 
@@ -19,3 +21,13 @@ def shipped(name: str | Path, kind: Literal["recipes", "experiments"] = "recipes
     if path.parts[:2] in (("training", "recipes"), ("training", "experiments")):
         own.append(TRAINING.joinpath(*path.parts[1:]))
     return next((file for file in (path, *own) if file.is_file()), path)
+
+
+def find_shipped(name: str | Path, kind: Literal["recipes", "experiments"] = "recipes") -> Path:
+    """As `shipped`, for a file that must be there. Raises HarnessError listing what comes with the package."""
+    path = shipped(name, kind)
+    if path.exists():
+        return path
+    own = [file.relative_to(TRAINING / kind) for file in sorted((TRAINING / kind).glob("*/*.yaml"))]
+    names = ", ".join(p.as_posix() for p in own if not p.name.startswith("_") and p.parts[0] != "accelerate")
+    raise HarnessError(f"{name}: no such file; shipped {kind} are {names}")

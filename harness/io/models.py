@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -143,14 +144,18 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def check_model_folder(name: str | None) -> str:
-    """A hub name or the path of a checkpoint folder. Raises HarnessError for a path that is no such folder."""
+def check_model_folder(name: str | None, files: Collection[str] = ("config.json", "adapter_config.json")) -> str:
+    """A hub name or the path of a checkpoint folder, which holds one of `files`.
+
+    Raises HarnessError for a path that is no such folder.
+    """
     if not name:
         raise HarnessError("no model: set model_name_or_path to a checkpoint folder or a hub name")
     path = Path(name).expanduser()
     if path.is_dir():
-        if not any((path / file).is_file() for file in ("config.json", "adapter_config.json")):
-            raise HarnessError(f"{path}: not a checkpoint folder (no config.json); give one saved by transformers")
+        if not any((path / file).is_file() for file in files):
+            named = " or ".join(files)
+            raise HarnessError(f"{path}: not a checkpoint folder (no {named}); give one saved by transformers")
         return str(path)
     organisation, slash, rest = name.partition("/")
     looks_like_path = path.is_absolute() or not slash or "/" in rest or Path(organisation).expanduser().is_dir()

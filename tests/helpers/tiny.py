@@ -60,14 +60,19 @@ def save_tiny(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
+def labelled(pieces: list[tuple[str, str, Label]], lead: str = "") -> LabelledResponse:
+    """A response from (sentence, white space after it, label); lead: white space in front."""
+    text, sentences = lead, []
+    for sentence, gap, _ in pieces:
+        sentences.append(Sentence(sentence, len(text), len(text) + len(sentence)))
+        text += sentence + gap
+    return LabelledResponse(text, tuple(sentences), tuple(label for *_, label in pieces))
+
+
 def response(sentences: list[tuple[str, Label]]) -> LabelledResponse:
     """A response of labelled sentences joined by blanks."""
-    text, spans = "", []
-    for sentence, _ in sentences:
-        start = len(text) + bool(text)
-        text = f"{text} {sentence}" if text else sentence
-        spans.append(Sentence(sentence, start, len(text)))
-    return LabelledResponse(text, tuple(spans), tuple(label for _, label in sentences))
+    gaps = [" "] * (len(sentences) - 1) + [""]
+    return labelled([(sentence, gap, label) for (sentence, label), gap in zip(sentences, gaps, strict=True)])
 
 
 def tiny_pairs(count: int, seed: int = 0) -> list[Pair]:

@@ -1,8 +1,7 @@
-"""`python -m factuality_harness.training.mask_dpo`, for launchers: `accelerate launch -m …`."""
+"""`python -m factuality_harness.training.mask_dpo`, for launchers: `accelerate launch -m …`, `torchrun -m …`."""
 
-import sys
-
+from factuality_harness.training.arguments import launched
 from factuality_harness.training.mask_dpo.train import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    launched(main)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -18,109 +17,63 @@ from transformers import PreTrainedTokenizerBase
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.training.arguments import PairArguments
 from factuality_harness.training.checkpoints import main_process, tell
-from factuality_harness.training.mask_dpo.masks import COUNTING, MaskedPair, MaskedResponse, mask_pair
-from factuality_harness.training.mask_dpo.pairs import Pair, read_pairs
+from factuality_harness.training.mask_dpo.masks import MaskedPair, MaskSummary, kept_masks
+from factuality_harness.training.mask_dpo.pairs import read_pairs
 
 
-@dataclass(frozen=True, slots=True)
-class PairCounts:
-    """What became of a file's pairs. dropped: pairs by reason. tokens: counting tokens of the kept pairs."""
-
-    read: int
-    kept: int
-    tokens: int
-    dropped: dict[str, int] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        reasons = "".join(f"; {count} dropped: {reason}" for reason, count in self.dropped.items())
-        return f"{self.kept} of {self.read} pairs kept, {self.tokens} counting tokens{reasons}"
-
-
-def cut(response: MaskedResponse) -> tuple[list[int], list[int]]:
-    """Token ids and mask up to the last counting token: what follows cannot change a causal model's loss."""
-    end = len(response.mask) - response.mask[::-1].index(1)
-    return list(response.input_ids[:end]), list(response.mask[:end])
-
-
-def mask_pairs(
-    pairs: Iterable[Pair],
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    masking: str,
-    end_of_turn: bool,
-    max_length: int | None,
-    name: str,
-    progress: bool = True,
-) -> tuple[list[MaskedPair], PairCounts]:
-    """Masked token rows of all pairs, and how many were dropped for which reason.
-
-    name: what to call the source in messages. Raises HarnessError when no pair is left.
-    """
-    kept: list[MaskedPair] = []
-    read, tokens = 0, 0
-    dropped: Counter[str] = Counter()
-    for pair in tqdm(pairs, desc=f"masks of {name}", unit="pair", disable=not progress):
-        read += 1
-        masked = mask_pair(pair, tokenizer, masking=masking, end_of_turn=end_of_turn, max_length=max_length)
-        if masked is None:
-            dropped[_why(pair, masking)] += 1
-            continue
-        kept.append(masked)
-        tokens += sum(masked.chosen.mask) + sum(masked.rejected.mask)
-    counts = PairCounts(read, len(kept), tokens, dict(dropped))
-    if not read:
-        raise HarnessError(f"{name}: holds no pair; make some with `factuality pair`")
-    if not kept:
-        raise HarnessError(f"{name}: no pair can be trained on ({counts})")
-    return kept, counts
-
-
-def masked_files(
+def masked_datasets(
     script_args: PairArguments, tokenizer: PreTrainedTokenizerBase, *, progress: bool, **options: Any
-) -> tuple[dict[str, list[MaskedPair]], dict[str, PairCounts]]:
-    """Masked pairs and counts of the files to train on ("train") and, where given, to evaluate on ("eval").
+) -> tuple[dict[str, Dataset], dict[str, MaskSummary]]:
+    """Rows (see `to_dataset`) of the files to train on ("train") and, where given, to evaluate on ("eval"), and what
+    became of their pairs.
 
-    options: see `mask_pairs`. Raises HarnessError when no file is named or one holds no usable pair.
+    options: see `masks_or_reasons`. Raises HarnessError when no file is named or one holds no usable pair.
     """
     if not script_args.pairs:
         raise HarnessError("no pairs: set pairs to a file of preference pairs")
-    sources = {"train": islice(read_pairs(script_args.pairs), script_args.max_pairs)}
+    sources: dict[str, tuple[str, int | None]] = {"train": (script_args.pairs, script_args.max_pairs)}
     if script_args.eval_pairs:
-        sources["eval"] = islice(read_pairs(script_args.eval_pairs), None)
-    names = {"train": script_args.pairs, "eval": script_args.eval_pairs or ""}
-    masked, counts = {}, {}
-    for kind, pairs in sources.items():
-        masked[kind], counts[kind] = mask_pairs(
-            pairs, tokenizer, name=names[kind], progress=progress and main_process(), **options
-        )
-        tell(f"{names[kind]}: {counts[kind]}")
-    return masked, counts
+        sources["eval"] = (script_args.eval_pairs, None)
+    datasets, summaries = {}, {}
+    for kind, (file, limit) in sources.items():
+        summary = MaskSummary()
+        bar = {"desc": f"masks of {file}", "unit": "pair", "disable": not (progress and main_process())}
+        pairs = tqdm(islice(read_pairs(file), limit), **bar)
+        kept = list(kept_masks(pairs, tokenizer, summary, **options))
+        if not summary.pairs:
+            raise HarnessError(f"{file}: holds no pair; make some with `factuality pair`")
+        if not kept:
+            raise HarnessError(f"{file}: no pair can be trained on ({summary})")
+        datasets[kind], summaries[kind] = to_dataset(kept), summary
+        tell(f"{file}: {summary}")
+    return datasets, summaries
 
 
-def _why(pair: Pair, masking: str) -> str:
-    if masking == "sentences":
-        if not any(label in COUNTING["chosen"] for label in pair.chosen.labels):
-            return "no correct sentence in the chosen response"
-        if not any(label in COUNTING["rejected"] for label in pair.rejected.labels):
-            return "no wrong sentence in the rejected response"
-    return "nothing that counts within max_length"
+def to_dataset(pairs: Iterable[MaskedPair]) -> Dataset:
+    """One `pair_row` per pair."""
+    sides = ((pair.chosen, pair.rejected) for pair in pairs)
+    return Dataset.from_list([pair_row(won.input_ids, won.mask, lost.input_ids, lost.mask) for won, lost in sides])
 
 
-def to_dataset(pairs: Sequence[MaskedPair]) -> Dataset:
-    """Rows `chosen_ids`, `chosen_mask`, `rejected_ids`, `rejected_mask` (prompt included), and `length` in tokens."""
-    rows = []
-    for pair in pairs:
-        (chosen_ids, chosen_mask), (rejected_ids, rejected_mask) = cut(pair.chosen), cut(pair.rejected)
-        rows.append(
-            {
-                "chosen_ids": chosen_ids,
-                "chosen_mask": chosen_mask,
-                "rejected_ids": rejected_ids,
-                "rejected_mask": rejected_mask,
-                "length": max(len(chosen_ids), len(rejected_ids)),
-            }
-        )
-    return Dataset.from_list(rows)
+def pair_row(
+    chosen_ids: Sequence[int], chosen_mask: Sequence[int], rejected_ids: Sequence[int], rejected_mask: Sequence[int]
+) -> dict[str, Any]:
+    """A dataset's row: token ids (prompt included) and mask of both sides, and `length`, tokens of the longer side.
+
+    Cut after the last counting token: what follows cannot change a causal model's loss.
+    """
+    chosen, rejected = _last_counting(chosen_mask), _last_counting(rejected_mask)
+    return {
+        "chosen_ids": list(chosen_ids[:chosen]),
+        "chosen_mask": list(chosen_mask[:chosen]),
+        "rejected_ids": list(rejected_ids[:rejected]),
+        "rejected_mask": list(rejected_mask[:rejected]),
+        "length": max(chosen, rejected),
+    }
+
+
+def _last_counting(mask: Sequence[int]) -> int:
+    return len(mask) - mask[::-1].index(1)
 
 
 @dataclass(frozen=True, slots=True)

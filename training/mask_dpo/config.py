@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
 from trl import DPOConfig
 
 from factuality_harness.harness.errors import HarnessError
+from factuality_harness.training.arguments import TrainerDefaults, fill_defaults
 from factuality_harness.training.mask_dpo.losses import LOSS_TYPES
 from factuality_harness.training.mask_dpo.masks import MASKINGS
 
@@ -16,11 +16,13 @@ UNREAD = ("loss_type", "loss_weights", "ld_alpha", "f_divergence_type", "use_wei
 
 
 @dataclass
-class MaskDPOConfig(DPOConfig):
+class MaskDPOConfig(TrainerDefaults, DPOConfig):
     """TRL's DPOConfig with the mask, the losses and the savings. Defaults that differ from TRL's are set here.
 
-    `loss_type` of TRL is replaced by `preference_loss`. Reference log-probabilities are always computed once and
-    cached, except for `tdpo`, which needs whole distributions, and `sepo`, which needs no reference.
+    The loss is `preference_loss`, not TRL's `loss_type`: that is a list of losses to add up, does not know `kto_pair`,
+    `dpop`, `tdpo` and `sepo`, and means another formula by `ipo` (divided by the length). Reference log-probabilities
+    are always computed once and cached, except for `tdpo`, which needs whole distributions, and `sepo`, which needs no
+    reference.
     """
 
     masking: str = field(
@@ -31,7 +33,6 @@ class MaskDPOConfig(DPOConfig):
             "choices": [*MASKINGS],
         },
     )
-    end_of_turn: bool = field(default=True, metadata={"help": "Whether end-of-turn tokens count."})
     preference_loss: str = field(default="sigmoid", metadata={"help": "The loss.", "choices": [*LOSS_TYPES, "sepo"]})
     dpop_lambda: float = field(default=50.0, metadata={"help": "dpop: weight of its penalty."})
     tdpo_alpha: float = field(default=0.5, metadata={"help": "tdpo: weight of the divergence term."})
@@ -56,15 +57,9 @@ class MaskDPOConfig(DPOConfig):
         default=False,
         metadata={"help": "LoRA: save the merged model in output_dir, the adapter in output_dir/adapter."},
     )
-    gradient_checkpointing: bool = field(
-        default=False, metadata={"help": "Recompute activations in the backward pass: less memory, slower."}
-    )
 
     def __post_init__(self) -> None:
-        if self.bf16 is None:
-            self.bf16 = not self.fp16 and not self.use_cpu and torch.cuda.is_available()
-        if self.ddp_find_unused_parameters is None:
-            self.ddp_find_unused_parameters = False
+        fill_defaults(self)
         if self.ddp_broadcast_buffers is None:
             # Processes may differ in their number of forward passes, and a broadcast in each would wait for ever.
             self.ddp_broadcast_buffers = False

@@ -1,8 +1,5 @@
 """Token masks from labelled sentences, exact to the character.
 
-    python -m training.masks --tokenizer DIR --pairs FILE --out FILE [--drift]
-    python -m training.masks --tokenizer DIR --biographies FOLDER --drift --out FILE.csv
-
 The rule, token by token of the response:
 
 1. A token's sentences are those in which its characters lie, white space left aside. It counts when there is one of
@@ -22,34 +19,25 @@ unparsed ones in neither. What cannot be aligned is an error naming the row, nev
 
 from __future__ import annotations
 
-import argparse
-import json
-import shlex
-import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
-from tqdm import tqdm
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from factuality_harness.harness.annotation import Label
+from factuality_harness.harness.annotation import COUNTING, WRONG, Label
 from factuality_harness.harness.engines import Message
-from factuality_harness.harness.errors import HarnessError, command
-from factuality_harness.harness.io.jsonl import write_jsonl
-from factuality_harness.training.mask_dpo.pairs import LabelledResponse, Pair, read_pairs
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.training.mask_dpo.pairs import LabelledResponse, Pair
 
-_WRONG = frozenset({Label.CONTRADICTORY, Label.UNVERIFIABLE})
-COUNTING = {"chosen": frozenset({Label.OK, Label.NOFACT}), "rejected": _WRONG}
 # Labels of the sentences that count, by masking and side; None: everything does.
 MASKINGS: dict[str, dict[str, frozenset[Label]] | None] = {
     "sentences": COUNTING,
-    "facts": {"chosen": frozenset({Label.OK}), "rejected": _WRONG},
+    "facts": {"chosen": frozenset({Label.OK}), "rejected": WRONG},
     "none": None,
 }
 _SENTINEL = "sentinel0response0of0the0template"
@@ -79,7 +67,7 @@ class MaskedPair:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class TemplateFrame:
     """What the chat template writes around a response. opened: the prompt as it is rendered for generation."""
 
     before: str
@@ -124,7 +112,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
         raise HarnessError(f"{tokenizer.name_or_path}: no chat template; set tokenizer.chat_template and save it")
 
 
-def frame_of(tokenizer: PreTrainedTokenizerBase, prompt: Iterable[Message]) -> Frame:
+def template_frame(tokenizer: PreTrainedTokenizerBase, prompt: Iterable[Message]) -> TemplateFrame:
     """What the template writes around the answer to `prompt`.
 
     Raises HarnessError when it refuses the conversation, does not write the answer exactly once, or writes the prompt
@@ -141,18 +129,19 @@ def frame_of(tokenizer: PreTrainedTokenizerBase, prompt: Iterable[Message]) -> F
     opened = _apply(tokenizer, messages, add_generation_prompt=True)
     if not before.startswith(opened):
         raise HarnessError("the chat template writes the prompt differently when an answer follows than for generation")
-    return Frame(before, after, opened)
+    return TemplateFrame(before, after, opened)
 
 
 def render(
-    tokenizer: PreTrainedTokenizerBase, prompt: Iterable[Message], response: str, frame: Frame | None = None
+    tokenizer: PreTrainedTokenizerBase, prompt: Iterable[Message], response: str, frame: TemplateFrame | None = None
 ) -> Rendered:
     """Render prompt and response, and find the response in the result. frame: of the same prompt, where it is known.
 
-    Raises HarnessError when the template changes more of the response than white space at its ends; see `frame_of`.
+    Raises HarnessError as `template_frame`, and when the template changes more of the response than white space at its
+    ends.
     """
     messages = [dict(m) for m in prompt]
-    frame = frame or frame_of(tokenizer, prompt)
+    frame = frame or template_frame(tokenizer, prompt)
     text = _apply(tokenizer, [*messages, {"role": "assistant", "content": response}])
     start, end = len(frame.before), len(text) - len(frame.after)
     body = text[start:end]
@@ -287,22 +276,6 @@ def _check_lost(text: str, start: int, end: int) -> None:
             )
 
 
-def mask_response(
-    prompt: Iterable[Message],
-    response: LabelledResponse,
-    tokenizer: PreTrainedTokenizerBase,
-    counting: frozenset[Label] | None,
-    *,
-    end_of_turn: bool = True,
-) -> MaskedResponse:
-    """Tokens and mask of one side, see `token_mask`.
-
-    Raises HarnessError when the template or the tokenizer leaves no exact alignment.
-    """
-    (encoded,) = encode(tokenizer, [render(tokenizer, prompt, response.text)])
-    return token_mask(encoded, response, counting, end_of_turn=end_of_turn)
-
-
 def masks_or_reasons(
     pairs: Iterable[Pair],
     tokenizer: PreTrainedTokenizerBase,
@@ -311,9 +284,12 @@ def masks_or_reasons(
     end_of_turn: bool = True,
     max_length: int | None = None,
 ) -> Iterator[tuple[Pair, MaskedPair | str]]:
-    """Stream pairs with their masks, tokenized in batches; a pair to drop comes with the reason, in words.
+    """Stream pairs with the masks of both sides, tokenized in batches; a pair to drop comes with the reason, in words:
+    one side's response has no counting token, possibly after cutting to `max_length` tokens (the start is kept).
 
-    Options and errors as of `mask_pair`.
+    masking: `sentences` (Mask-DPO), `facts` (the same, but sentences without a fact count on neither side), or `none`
+    (every token of the response counts: plain DPO on the same tokens).
+    Raises HarnessError naming the pair's row.
     """
     if masking not in MASKINGS:
         raise HarnessError(f"masking {masking!r} is not known; use {', '.join(MASKINGS)}")
@@ -357,46 +333,18 @@ def _render_pair(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> Iterator[Ren
     frame = None
     for side, response in _sides(pair):
         if not response.text.strip():
-            raise HarnessError(f"{_where(pair, side)}: the response is empty. Mend or remove the row.")
+            raise HarnessError(f"{_where(pair, side)}: the response is empty. Fix or remove the row.")
         try:
-            frame = frame or frame_of(tokenizer, pair.prompt)
+            frame = frame or template_frame(tokenizer, pair.prompt)
             yield render(tokenizer, pair.prompt, response.text, frame)
         except HarnessError as error:
             raise HarnessError(f"{_where(pair, side)}: {error}") from error
 
 
-def mask_pairs(
-    pairs: Iterable[Pair],
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    masking: str = "sentences",
-    end_of_turn: bool = True,
-    max_length: int | None = None,
-) -> Iterator[tuple[Pair, MaskedPair | None]]:
-    """`mask_pair` over a stream, tokenized in batches, the pair beside its masks."""
-    for pair, masked in masks_or_reasons(
-        pairs, tokenizer, masking=masking, end_of_turn=end_of_turn, max_length=max_length
-    ):
-        yield pair, masked if isinstance(masked, MaskedPair) else None
-
-
-def mask_pair(
-    pair: Pair,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    masking: str = "sentences",
-    end_of_turn: bool = True,
-    max_length: int | None = None,
-) -> MaskedPair | None:
-    """Masks of both sides; None when one side's response has no counting token, possibly after cutting to `max_length`
-    tokens (the start is kept).
-
-    masking: `sentences` (Mask-DPO), `facts` (the same, but sentences without a fact count on neither side), or `none`
-    (every token of the response counts: plain DPO on the same tokens).
-    Raises HarnessError naming the pair's row.
-    """
-    ((_, masked),) = mask_pairs([pair], tokenizer, masking=masking, end_of_turn=end_of_turn, max_length=max_length)
-    return masked
+def mask_pair(pair: Pair, tokenizer: PreTrainedTokenizerBase, **options: Any) -> MaskedPair | None:
+    """Masks of a single pair, None where it is dropped. Options and errors as of `masks_or_reasons`."""
+    ((_, masked),) = masks_or_reasons([pair], tokenizer, **options)
+    return masked if isinstance(masked, MaskedPair) else None
 
 
 @dataclass(slots=True)
@@ -426,76 +374,26 @@ class MaskSummary:
         self.chosen_counting += sum(masked.chosen.mask)
         self.rejected_counting += sum(masked.rejected.mask)
 
+    def __str__(self) -> str:
+        reasons = "".join(f"; {count} dropped: {reason}" for reason, count in self.dropped.items())
+        counting = self.chosen_counting + self.rejected_counting
+        return f"{self.kept} of {self.pairs} pairs kept, {counting} counting tokens{reasons}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, with the shares."""
-        chosen = round(self.chosen_counting / self.chosen_tokens, 4) if self.chosen_tokens else None
-        rejected = round(self.rejected_counting / self.rejected_tokens, 4) if self.rejected_tokens else None
-        return {
-            "pairs": self.pairs,
-            "kept": self.kept,
-            "dropped": dict(self.dropped),
-            "chosen_tokens": self.chosen_tokens,
-            "chosen_counting": self.chosen_counting,
-            "chosen_share": chosen,
-            "rejected_tokens": self.rejected_tokens,
-            "rejected_counting": self.rejected_counting,
-            "rejected_share": rejected,
-        }
+        sides: dict[str, Any] = {}
+        for side in ("chosen", "rejected"):
+            tokens, counting = getattr(self, f"{side}_tokens"), getattr(self, f"{side}_counting")
+            share = round(counting / tokens, 4) if tokens else None
+            sides |= {f"{side}_tokens": tokens, f"{side}_counting": counting, f"{side}_share": share}
+        return {"pairs": self.pairs, "kept": self.kept, "dropped": dict(self.dropped), **sides}
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """A tokenizer that masks can be made with. Raises HarnessError when there is none, or it will not do."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise HarnessError(f"{name}: no tokenizer there ({str(error)[:200]})") from error
-    check_tokenizer(tokenizer)
-    return tokenizer
-
-
-@command
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    from benchmarks.mask_drift import Drift, drift_of_pair, summarise, write_biographies_table
-
-    parser = argparse.ArgumentParser(prog="python -m training.masks", description=str(__doc__).split("\n")[0])
-    parser.add_argument("--tokenizer", required=True, help="folder or hub name of a tokenizer with a chat template")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--pairs", type=Path, help="pairs in the official format")
-    source.add_argument("--biographies", type=Path, help="folder of FActScore's labelled biographies; needs --drift")
-    parser.add_argument("--out", type=Path, required=True, help="JSONL, a row a kept pair; for biographies a CSV table")
-    parser.add_argument("--masking", choices=MASKINGS, default="sentences")
-    parser.add_argument("--no-end-of-turn", dest="end_of_turn", action="store_false")
-    parser.add_argument("--max-length", type=int, help="cut longer conversations from the end")
-    parser.add_argument("--drift", action="store_true", help="also measure the reference's length-sum masks")
-    args = parser.parse_args(argv)
-    tokenizer = load_tokenizer(args.tokenizer)
-    if args.biographies:
-        if not args.drift:
-            raise HarnessError(
-                "--biographies have labels but no pairs, so only their drift can be measured: add --drift"
-            )
-        line = shlex.join(["python", "-m", "training.masks", *(sys.argv[1:] if argv is None else argv)])
-        for row in write_biographies_table(args.biographies, tokenizer, args.out, Path(args.tokenizer).name, line):
-            print(row)
-        return
-    summary, drifts = MaskSummary(), list[Drift]()
-
-    def rows() -> Iterator[dict[str, Any]]:
-        pairs = tqdm(read_pairs(args.pairs), desc="masks", unit="pair")
-        options = {"masking": args.masking, "end_of_turn": args.end_of_turn, "max_length": args.max_length}
-        for pair, masked in masks_or_reasons(pairs, tokenizer, **options):
-            summary.add(masked)
-            if args.drift:
-                drifts.extend(drift_of_pair(pair, tokenizer))
-            if isinstance(masked, MaskedPair):
-                yield asdict(masked)
-        if not summary.pairs:
-            raise HarnessError(f"{args.pairs}: holds no pair")
-
-    write_jsonl(args.out, rows())
-    print(json.dumps(summary.to_dict() | ({"drift": summarise(drifts)} if args.drift else {}), indent=2))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def kept_masks(
+    pairs: Iterable[Pair], tokenizer: PreTrainedTokenizerBase, summary: MaskSummary, **options: Any
+) -> Iterator[MaskedPair]:
+    """Stream the masks of the pairs that can be trained on; `summary` counts all. See `masks_or_reasons`."""
+    for _, masked in masks_or_reasons(pairs, tokenizer, **options):
+        summary.add(masked)
+        if isinstance(masked, MaskedPair):
+            yield masked

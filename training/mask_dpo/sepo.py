@@ -7,16 +7,16 @@ chosen and the worst share of the rejected tokens stay in the mask.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from datasets import Dataset
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from factuality_harness.training.mask_dpo.batches import PairCollator, to_dataset
+from factuality_harness.training.mask_dpo.batches import PairCollator, pair_row
 from factuality_harness.training.mask_dpo.logps import CountingPositions, counting_token_logps
-from factuality_harness.training.mask_dpo.masks import MaskedPair, MaskedResponse
 from factuality_harness.training.mask_dpo.reference import load_columns, save_columns
 
 Scores = list[list[float]]
@@ -52,28 +52,25 @@ def select_share(mask: Sequence[int], scores: Sequence[float], share: float, *, 
 
 
 def select_tokens(
-    pairs: Sequence[MaskedPair], scores: tuple[Scores, Scores], chosen_share: float, rejected_share: float
-) -> tuple[list[MaskedPair], Selection]:
-    """Pairs whose masks hold key tokens only, and how many those are. scores: of chosen, of rejected tokens."""
-    selected = []
-    for pair, chosen, rejected in zip(pairs, *scores, strict=True):
-        chosen_mask = select_share(pair.chosen.mask, chosen, chosen_share, best=True)
-        rejected_mask = select_share(pair.rejected.mask, rejected, rejected_share, best=False)
-        selected.append(MaskedPair(replace(pair.chosen, mask=chosen_mask), replace(pair.rejected, mask=rejected_mask)))
+    dataset: Dataset, scores: tuple[Scores, Scores], chosen_share: float, rejected_share: float
+) -> tuple[Dataset, Selection]:
+    """Rows whose masks hold key tokens only, and how many those are. scores: of chosen, of rejected tokens."""
+    rows = []
+    for row, chosen, rejected in zip(dataset, *scores, strict=True):
+        chosen_mask = select_share(row["chosen_mask"], chosen, chosen_share, best=True)
+        rejected_mask = select_share(row["rejected_mask"], rejected, rejected_share, best=False)
+        rows.append(pair_row(row["chosen_ids"], chosen_mask, row["rejected_ids"], rejected_mask))
+    selected = Dataset.from_list(rows)
 
-    def count(sides: Sequence[MaskedResponse]) -> int:
-        return sum(sum(side.mask) for side in sides)
+    def counting(side: str) -> tuple[int, int]:
+        before, after = (sum(map(sum, of[f"{side}_mask"])) for of in (dataset, selected))
+        return before, after
 
-    return selected, Selection(
-        count([p.chosen for p in pairs]),
-        count([p.chosen for p in selected]),
-        count([p.rejected for p in pairs]),
-        count([p.rejected for p in selected]),
-    )
+    return selected, Selection(*counting("chosen"), *counting("rejected"))
 
 
 def cached_scores(
-    pairs: Sequence[MaskedPair],
+    dataset: Dataset,
     open_models: Callable[[], tuple[PreTrainedModel, PreTrainedModel]],
     *,
     folder: Path,
@@ -82,14 +79,14 @@ def cached_scores(
     batch_size: int,
     progress: bool = True,
 ) -> tuple[Scores, Scores]:
-    """Rewards of all counting tokens, from the cache when `key` is there, else by running oracle and reference.
+    """`token_rewards`, from the cache when `key` is there.
 
     open_models: gives (oracle, reference); called only when something must be computed.
     """
-    columns = load_columns(folder, key, len(pairs))
+    columns = load_columns(folder, key, len(dataset))
     if columns is None:
         oracle, reference = (model.to(device).eval() for model in open_models())  # type: ignore[arg-type]
-        chosen, rejected = token_rewards(pairs, oracle, reference, device, batch_size, progress)
+        chosen, rejected = token_rewards(dataset, oracle, reference, device, batch_size, progress)
         columns = {"chosen": chosen, "rejected": rejected}
         save_columns(folder, key, columns)
     return columns["chosen"], columns["rejected"]
@@ -97,21 +94,20 @@ def cached_scores(
 
 @torch.no_grad()
 def token_rewards(
-    pairs: Sequence[MaskedPair],
+    dataset: Dataset,
     oracle: PreTrainedModel,
     reference: PreTrainedModel,
     device: torch.device,
     batch_size: int,
     progress: bool = True,
 ) -> tuple[Scores, Scores]:
-    """log oracle - log ref of every counting token of every pair, nats: chosen, then rejected, in the pairs' order."""
-    dataset = to_dataset(pairs)
-    order = sorted(range(len(pairs)), key=lambda row: dataset[row]["length"], reverse=True)
+    """log oracle - log ref of every counting token of every row, nats: chosen, then rejected, in the rows' order."""
+    order = sorted(range(len(dataset)), key=lambda row: dataset[row]["length"], reverse=True)
     collate, counting = PairCollator(pad_token_id=0), CountingPositions()
     for model in (oracle, reference):
         counting.attach(model)
-    scores: tuple[Scores, Scores] = ([[] for _ in pairs], [[] for _ in pairs])
-    with tqdm(total=len(pairs), desc="token rewards", unit="pair", disable=not progress) as bar:
+    scores: tuple[Scores, Scores] = ([[] for _ in order], [[] for _ in order])
+    with tqdm(total=len(dataset), desc="token rewards", unit="pair", disable=not progress) as bar:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             batch = {k: v.to(device) for k, v in collate([dataset[row] for row in rows]).items()}

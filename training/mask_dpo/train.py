@@ -6,29 +6,29 @@ import copy
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import is_peft_model
+from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import ModelConfig, get_peft_config
 
-from factuality_harness.harness.errors import HarnessError, command
+from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.models import check_model_folder
-from factuality_harness.training.arguments import PairArguments, parse_arguments
+from factuality_harness.training.arguments import PairArguments, Words, parse_arguments
 from factuality_harness.training.checkpoints import (
-    LossCurve,
     checkpoint_to_resume,
     load_model,
     load_tokenizer,
     main_process,
     tell,
-    write_run_manifest,
+    train_and_save,
 )
-from factuality_harness.training.mask_dpo.batches import masked_files, to_dataset
+from factuality_harness.training.mask_dpo.batches import masked_datasets
 from factuality_harness.training.mask_dpo.config import MaskDPOConfig
-from factuality_harness.training.mask_dpo.masks import MaskedPair
 from factuality_harness.training.mask_dpo.reference import (
     cache_folder,
     content_key,
@@ -58,7 +58,7 @@ def train(
     resume = checkpoint_to_resume(config.resume_from_checkpoint, config.output_dir or "")
     if tokenizer is None:
         tokenizer = load_tokenizer(model_args.model_name_or_path, config.trust_remote_code)
-    masked, counts = masked_files(
+    datasets, summaries = masked_datasets(
         script_args,
         tokenizer,
         masking=config.masking,
@@ -71,8 +71,8 @@ def train(
         model = load_model(model_args.model_name_or_path, model_args, config.trust_remote_code)
     settings: dict[str, Any] = {}
     if config.preference_loss == "sepo":
-        for name in masked:
-            masked[name], selection = _key_tokens(masked[name], model, config, model_args, given is not None)
+        for name in datasets:
+            datasets[name], selection = _key_tokens(datasets[name], model, config, model_args, given is not None)
             settings[f"sepo_{name}"] = asdict(selection)
             tell(f"{name}: {selection}")
 
@@ -84,8 +84,8 @@ def train(
         model=model,
         ref_model=reference,
         args=config,
-        train_dataset=to_dataset(masked["train"]),
-        eval_dataset=to_dataset(masked["eval"]) if "eval" in masked else None,
+        train_dataset=datasets["train"],
+        eval_dataset=datasets.get("eval"),
         processing_class=tokenizer,
         peft_config=peft_config,
         weights=_digest_of_files(model_args, config) if given is None else None,
@@ -93,20 +93,8 @@ def train(
     )
     if config.merge_adapter and trainer._sharded:
         raise HarnessError("merge_adapter needs the whole weights: leave it out under FSDP and DeepSpeed")
-    output = Path(config.output_dir or ".")
-    output.mkdir(parents=True, exist_ok=True)
-    trainer.add_callback(LossCurve(output / "loss_curve.jsonl"))
-    result = trainer.train(resume_from_checkpoint=resume)
-    save(trainer, output)
-    write_run_manifest(
-        trainer,
-        script_args,
-        model_args,
-        resumed_from=resume,
-        result=result.metrics,
-        pairs={name: asdict(count) for name, count in counts.items()},
-        **settings,
-    )
+    settings |= {"pairs": {name: summary.to_dict() for name, summary in summaries.items()}}
+    train_and_save(trainer, script_args, model_args, resume=resume, save=partial(save, trainer), **settings)
     return trainer
 
 
@@ -123,15 +111,14 @@ def save(trainer: MaskDPOTrainer, output: Path) -> None:
 
 
 def _key_tokens(
-    pairs: list[MaskedPair], model: PreTrainedModel, config: MaskDPOConfig, model_args: ModelConfig, given: bool
-) -> tuple[list[MaskedPair], Selection]:
+    dataset: Dataset, model: PreTrainedModel, config: MaskDPOConfig, model_args: ModelConfig, given: bool
+) -> tuple[Dataset, Selection]:
     """SePO's selection by the configured oracle. Under ZeRO-3 the scores must be in the cache already."""
     oracle = check_model_folder(config.sepo_oracle)
     if not Path(oracle).is_dir():
         raise HarnessError(f"sepo_oracle {oracle}: name a local checkpoint folder")
     name = model_args.model_name_or_path or ""
     base = files_digest(name) if not given and Path(name).is_dir() else weights_digest(model)
-    digest = dataset_digest(to_dataset(pairs))
 
     def models() -> tuple[PreTrainedModel, PreTrainedModel]:
         if is_deepspeed_zero3_enabled():
@@ -140,15 +127,15 @@ def _key_tokens(
 
     with config.main_process_first(desc="SePO token scores"):
         scores = cached_scores(
-            pairs,
+            dataset,
             models,
             folder=cache_folder(config.reference_cache),
-            key=content_key("sepo", files_digest(oracle), base, str(model.dtype), digest),
+            key=content_key("sepo", files_digest(oracle), base, str(model.dtype), dataset_digest(dataset)),
             device=config.device,
             batch_size=config.per_device_train_batch_size,
             progress=main_process() and not config.disable_tqdm,
         )
-    return select_tokens(pairs, scores, config.sepo_chosen_share, config.sepo_rejected_share)
+    return select_tokens(dataset, scores, config.sepo_chosen_share, config.sepo_rejected_share)
 
 
 def _digest_of_files(model_args: ModelConfig, config: MaskDPOConfig) -> str | None:
@@ -160,12 +147,14 @@ def _digest_of_files(model_args: ModelConfig, config: MaskDPOConfig) -> str | No
     return files_digest(name)
 
 
-def parse(argv: list[str] | None = None) -> tuple[PairArguments, MaskDPOConfig, ModelConfig]:
-    """Arguments of `train` from a command line. Raises HarnessError for an unreadable file or an unknown key."""
-    return parse_arguments(MaskDPOConfig, "python -m training.mask_dpo", argv)
+def parse(argv: Sequence[str]) -> tuple[PairArguments, MaskDPOConfig, ModelConfig]:
+    """Arguments of `train`; see `parse_arguments`."""
+    return parse_arguments(MaskDPOConfig, "factuality train mask_dpo", argv)
 
 
-@command
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    train(*parse(argv))
+def main(*arguments: Words) -> None:
+    """Train on preference pairs: `--config RECIPE`, and any setting after it. `--help` lists TRL's settings and ours.
+
+    The recipe holds fields of PairArguments, MaskDPOConfig (TRL's DPOConfig and more) and TRL's ModelConfig.
+    """
+    train(*parse(arguments))

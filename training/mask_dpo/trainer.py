@@ -1,10 +1,9 @@
 """Mask-DPO and its baselines on TRL's DPOTrainer.
 
-    python -m training.mask_dpo --config FILE.yaml [--learning_rate 1e-6 …]
+    factuality train mask_dpo --config FILE.yaml [--learning_rate 1e-6 …]
 
-The file holds fields of PairArguments, MaskDPOConfig (TRL's DPOConfig and more) and TRL's ModelConfig; the command
-line overrides it. Under `accelerate launch -m training.mask_dpo` or `torchrun -m training.mask_dpo` the same runs
-distributed. From Python: `train(PairArguments(…), MaskDPOConfig(…), ModelConfig(…))`.
+Under `accelerate launch -m factuality_harness.training.mask_dpo` or `torchrun -m …` the same runs distributed. From
+Python: `train(PairArguments(…), MaskDPOConfig(…), ModelConfig(…))` of `training/mask_dpo/train.py`.
 """
 
 from __future__ import annotations

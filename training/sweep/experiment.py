@@ -25,6 +25,7 @@ from typing import Any
 
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.training.settings import merged, read_settings
+from factuality_harness.training.shipped import find_shipped
 from factuality_harness.training.sweep.schema import CellSettings, ExperimentFile, check
 
 
@@ -79,8 +80,8 @@ def load_experiment(path: str | Path, seeds: list[int] | None = None) -> Experim
     Raises HarnessError naming file and key for a missing or unreadable file, an unknown key, a value of another type
     than the key's or not among its choices, and a grid without cells.
     """
-    path = Path(path)
-    data = read_settings(path, "experiment")
+    path = find_shipped(path, "experiments")
+    data = merged({}, read_settings(path, "experiments"))
     check(ExperimentFile, data, str(path))
     grid = data.get("grid", {})
     seeds = data.get("seeds", [0]) if seeds is None else seeds

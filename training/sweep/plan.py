@@ -18,7 +18,6 @@ from factuality_harness.harness.lm_eval_plugin.discovery import tasks_folder
 from factuality_harness.harness.questions import digest, load_questions
 from factuality_harness.harness.world.generate import BaseConfig, WorldConfig
 from factuality_harness.training.settings import read_settings
-from factuality_harness.training.shipped import shipped
 from factuality_harness.training.sweep.experiment import Cell, Experiment
 from factuality_harness.training.sweep.schema import hidden_model
 
@@ -192,7 +191,7 @@ class _Builder:
 
     def train(self, step: dict[str, Any], model: str, pairs: str, seed: int, where: str) -> str:
         try:
-            recipe = read_settings(shipped(step["recipe"]), "recipe")
+            recipe = read_settings(step["recipe"], "recipes")
         except HarnessError as error:
             raise HarnessError(f"{where}: {error}") from error
         for place in ("model_name_or_path", "pairs", "output_dir", "sepo_oracle"):

@@ -14,25 +14,23 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from benchmarks.mask_drift import biographies_table, drift, drift_of_pair, length_sum_mask, summarise
-from factuality_harness.harness.annotation import Label, Sentence
+from factuality_harness.harness.annotation import COUNTING, Label, Sentence
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.training.mask_dpo.masks import (
-    COUNTING,
     Encoded,
     MaskedResponse,
     Rendered,
     _placed,
     _regions,
-    main,
+    encode,
     mask_pair,
-    mask_pairs,
-    mask_response,
     masks_or_reasons,
+    render,
     token_mask,
 )
 from factuality_harness.training.mask_dpo.pairs import LabelledResponse, Pair, write_pairs
-from tests.helpers.tiny import TEMPLATE, tiny_tokenizer
+from tests.helpers.cli import command
+from tests.helpers.tiny import TEMPLATE, labelled, tiny_tokenizer
 
 TEXT = (
     "Ada Lovelace was born in 1815. She wrote about engines! Did she like maths? 她出生于伦敦。她喜欢数学！ "
@@ -83,13 +81,10 @@ def tokenizer(request, tmp_path_factory) -> PreTrainedTokenizerBase:
     return word_level() if request.param == "word-level" else tiny_tokenizer()
 
 
-def labelled(pieces: list[tuple[str, str, Label]], lead: str = "") -> LabelledResponse:
-    """A response from (sentence, white space after it, label)."""
-    text, sentences = lead, []
-    for sentence, gap, _ in pieces:
-        sentences.append(Sentence(sentence, len(text), len(text) + len(sentence)))
-        text += sentence + gap
-    return LabelledResponse(text, tuple(sentences), tuple(label for *_, label in pieces))
+def mask_response(prompt, response, tokenizer, counting, **options) -> MaskedResponse:
+    """Tokens and mask of one side."""
+    (encoded,) = encode(tokenizer, [render(tokenizer, prompt, response.text)])
+    return token_mask(encoded, response, counting, **options)
 
 
 words = st.sampled_from(
@@ -184,17 +179,18 @@ def test_truncated_masks_stay_aligned(tokenizer, response, length):
 def test_a_stream_is_masked_like_its_pairs_one_by_one(tokenizer, response, other):
     pairs = [Pair(QUESTION, response, other), Pair(QUESTION, other, response)]
     singly = [(pair, mask_pair(pair, tokenizer)) for pair in pairs]
-    assert list(mask_pairs(pairs, tokenizer)) == singly
+    streamed = masks_or_reasons(pairs, tokenizer)
+    assert [(pair, None if isinstance(masked, str) else masked) for pair, masked in streamed] == singly
 
 
 def test_a_stream_may_be_longer_than_a_batch_and_is_not_read_ahead_of_need():
     tokenizer = tiny_tokenizer()
     pair = Pair(QUESTION, *[labelled([("A.", " ", Label.OK), ("B.", "", Label.CONTRADICTORY)])] * 2)
     source = iter([pair] * 150)
-    stream = mask_pairs(source, tokenizer)
+    stream = masks_or_reasons(source, tokenizer)
     assert next(stream)[1] == mask_pair(pair, tokenizer)
     assert sum(1 for _ in source) > 0
-    assert sum(masked is not None for _, masked in mask_pairs([pair] * 150, tokenizer)) == 150
+    assert sum(not isinstance(masked, str) for _, masked in masks_or_reasons([pair] * 150, tokenizer)) == 150
 
 
 @slow_tokenizers
@@ -419,13 +415,14 @@ def test_an_empty_response_names_its_row():
         mask_pair(Pair(QUESTION, good, empty, where="f, row 3"), tiny_tokenizer())
 
 
-def test_the_command_writes_rows_a_summary_and_the_drift(tmp_path, capsys):
+def test_the_command_writes_rows_and_a_summary(tmp_path, capsys):
+    main = command("masks")
     tiny_tokenizer().save_pretrained(tmp_path / "tokenizer")
     kept = Pair(QUESTION, THREE, THREE)
     dropped = Pair(QUESTION, THREE, labelled([("A.", "", Label.OK)]))
     write_pairs(tmp_path / "pairs.jsonl", [kept, dropped])
     out = tmp_path / "masks.jsonl"
-    arguments = ["--tokenizer", str(tmp_path / "tokenizer"), "--pairs", str(tmp_path / "pairs.jsonl"), "--drift"]
+    arguments = ["--tokenizer", str(tmp_path / "tokenizer"), "--pairs", str(tmp_path / "pairs.jsonl")]
     assert main([*arguments, "--out", str(out)]) == 0
     (row,) = map(json.loads, out.read_text().splitlines())
     assert set(row) == {"chosen", "rejected"}
@@ -435,88 +432,9 @@ def test_the_command_writes_rows_a_summary_and_the_drift(tmp_path, capsys):
     assert summary["dropped"] == {"no counting sentence in the rejected response": 1}
     assert summary["chosen_share"] == round(summary["chosen_counting"] / summary["chosen_tokens"], 4)
     assert summary["chosen_counting"] == sum(row["chosen"]["mask"])
-    assert summary["drift"]["responses"] == 4
     assert main(["--tokenizer", str(tmp_path), "--pairs", "x", "--out", str(out)]) == 2
     (tmp_path / "none.jsonl").write_text("")
     assert main([*arguments[:2], "--pairs", str(tmp_path / "none.jsonl"), "--out", str(out)]) == 2
-
-
-def test_the_reference_drifts_at_white_space(smollm2):
-    tokenizer = AutoTokenizer.from_pretrained(smollm2)
-    exact = labelled([("It is red.", " ", Label.OK), ("It is blue.", "", Label.CONTRADICTORY)])
-    assert drift(QUESTION, exact, tokenizer, COUNTING["chosen"]).different == 0
-    gap = labelled(
-        [("It is red.", "\n\n\n", Label.OK), ("It is blue.", "\n\n", Label.CONTRADICTORY), ("Yes.", "", Label.OK)]
-    )
-    measured = drift(QUESTION, gap, tokenizer, COUNTING["chosen"])
-    assert measured.different > 0 and measured.still_trained > 0
-    assert summarise([measured])["wrong_mask"] == round(measured.different / measured.tokens, 4)
-
-
-def test_the_reference_masks_token_zero_and_falls_back_past_the_end():
-    chosen, ok, wrong = COUNTING["chosen"], Label.OK, Label.CONTRADICTORY
-    assert length_sum_mask([ok], [3], [5, 0, 7], chosen) == [1, 0, 1]
-    assert length_sum_mask([ok, wrong], [1, 1], [5, 6, 7], chosen) == [1, 0, 1]
-    assert length_sum_mask([ok, wrong], [2, 2], [5, 6, 7], chosen) is None
-    assert length_sum_mask([wrong, ok], [2, 2], [5, 6, 7], chosen) == [0, 0, 1]
-
-
-def test_a_fall_back_takes_the_masks_of_both_sides(smollm2):
-    tokenizer = AutoTokenizer.from_pretrained(smollm2)
-    # Without the blank before it each "Wendy" is a token longer, and the last sentence has to be masked.
-    long = labelled([("Wendy sings.", " ", Label.CONTRADICTORY)] * 10)
-    fine = labelled([("It is red.", " ", Label.CONTRADICTORY), ("It is blue.", "", Label.OK)])
-    assert drift(QUESTION, long, tokenizer, COUNTING["chosen"]).fell_back
-    assert not drift(QUESTION, fine, tokenizer, COUNTING["rejected"]).fell_back
-    chosen, rejected = drift_of_pair(Pair(QUESTION, long, fine), tokenizer)
-    assert chosen.fell_back and rejected.fell_back
-    assert chosen.still_trained == chosen.masked > 0 and rejected.still_trained == rejected.masked > 0
-
-
-def test_white_space_between_sentences_by_either_rule(smollm2):
-    tokenizer = AutoTokenizer.from_pretrained(smollm2)
-    response = labelled([("It is red.", "\n", Label.CONTRADICTORY), ("Yes.", "", Label.OK)])
-    by_rule = drift(QUESTION, response, tokenizer, COUNTING["chosen"])
-    always = drift(QUESTION, response, tokenizer, COUNTING["chosen"], gaps_count=True)
-    assert (by_rule.tokens, by_rule.masked, by_rule.different) == (always.tokens, always.masked + 1, 1)
-    assert always.different == 0
-
-
-def test_the_stated_drift_of_the_reference_is_met(smollm2, shared_data):
-    """2.3 % of tokens, 1.9 % a response (1.85), up to 54.5 %, 2.8 % of those to mask, 2 of 339 that fall back."""
-    table = biographies_table(shared_data / "factscore_labeled", AutoTokenizer.from_pretrained(smollm2))
-    (row,) = [r for r in table if r["white_space_between"] == "always trained"]
-    assert (row["responses"], row["fell_back"]) == (339, 2)
-    shares = [row[k] for k in ("wrong_mask", "wrong_mask_mean", "wrong_mask_max", "still_trained")]
-    assert shares == pytest.approx([0.023, 0.019, 0.545, 0.028], abs=5.1e-4)
-
-
-def test_the_command_on_biographies(tmp_path, capsys):
-    tiny_tokenizer().save_pretrained(tmp_path / "tokenizer")
-    sentences = [("It is red.", "S"), ("It is blue.", "NS")]
-    row = {
-        "input": "Question: Tell me a bio of A.",
-        "output": "It is red. It is blue.",
-        "topic": "A",
-        "cat": [],
-        "annotations": [
-            {"text": t, "is-relevant": True, "human-atomic-facts": [{"text": t, "label": label}]}
-            for t, label in sentences
-        ],
-    }
-    for name in ("ChatGPT", "InstructGPT"):
-        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
-    out = tmp_path / "drift.csv"
-    arguments = ["--tokenizer", str(tmp_path / "tokenizer"), "--biographies", str(tmp_path), "--out", str(out)]
-    assert main([*arguments, "--drift"]) == 0
-    assert "ChatGPT,chosen,sentence before,1," in out.read_text()
-    assert json.loads((tmp_path / "drift.manifest.json").read_text())["settings"] == {"tokenizer": "tokenizer"}
-    capsys.readouterr()
-    assert main(arguments) == 2
-    assert "add --drift" in capsys.readouterr().err
-    (tmp_path / "ChatGPT.jsonl").write_text(json.dumps(row | {"output": "It is red."}) + "\n")
-    assert main([*arguments, "--drift"]) == 2
-    assert "ChatGPT.jsonl, A: sentence 2 is not in the response" in capsys.readouterr().err
 
 
 def test_sentences_without_a_fact_can_be_left_out(smollm2):

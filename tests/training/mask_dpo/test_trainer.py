@@ -23,8 +23,9 @@ from factuality_harness.training.arguments import PairArguments
 from factuality_harness.training.mask_dpo.batches import to_dataset
 from factuality_harness.training.mask_dpo.config import MaskDPOConfig
 from factuality_harness.training.mask_dpo.masks import mask_pair
-from factuality_harness.training.mask_dpo.train import main, parse, train
+from factuality_harness.training.mask_dpo.train import parse, train
 from factuality_harness.training.mask_dpo.trainer import MaskDPOTrainer
+from tests.helpers import cli
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny import save_pairs, save_tiny, tiny_model, tiny_pairs, tiny_tokenizer
 
@@ -208,12 +209,43 @@ def test_yaml_and_command_line(tmp_path, capsys):
     )
     pairs, settings, _ = parse(["--config", str(recipe), "--learning_rate", "5e-4"])
     assert pairs.pairs == str(file) and settings.learning_rate == 5e-4 and settings.masking == "sentences"
-    assert main(["--config", str(recipe)]) == 0
+    main = cli.command("train mask_dpo")
+    assert main(["--config", recipe]) == 0
     assert (tmp_path / "out" / "model.safetensors").is_file()
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["settings"]
-    recipe.write_text(recipe.read_text() + "colour: red\n")
-    assert main(["--config", str(recipe)]) == 2
-    assert "colour" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--config", "RECIPE"], "RECIPE: unknown setting lerning_rate; is learning_rate meant?"),
+        (["--learning_rate", "fast"], "argument --learning_rate: invalid float value: 'fast'"),
+        (["--masking", "words"], "argument --masking: invalid choice: 'words'"),
+        (["--colour", "red"], "'--colour', 'red'"),
+        (["--config"], "argument --config: expected one argument"),
+        (["--config", "wrld/dpo.yaml"], "wrld/dpo.yaml: no such file; shipped recipes are internlm2-7b/dpo.yaml, "),
+    ],
+)
+@pytest.mark.parametrize("trainer", ["mask_dpo", "sft"])
+def test_words_that_do_not_fit_are_one_line(tmp_path, capsys, trainer, words, message):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("lerning_rate: 1.0e-3\n")
+    if trainer == "sft":
+        message = message.replace("argument --masking: invalid choice: 'words'", "'--masking', 'words'")
+    assert cli.command(f"train {trainer}")([recipe if word == "RECIPE" else word for word in words]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+    assert message.replace("RECIPE", str(recipe)) in said
+
+
+@pytest.mark.parametrize(("trainer", "ours"), [("mask_dpo", "--masking"), ("sft", "--end_of_turn")])
+def test_help_lists_the_settings_of_trl_and_ours(capsys, trainer, ours):
+    with pytest.raises(SystemExit) as ended:
+        cli.command(f"train {trainer}")(["--help"])
+    assert not ended.value.code
+    said = capsys.readouterr().out
+    assert f"usage: factuality train {trainer} " in said
+    assert all(option in said for option in ("--config CONFIG", "--lora_r ", "--learning_rate ", "--pairs ", ours))
 
 
 @pytest.mark.parametrize(
@@ -253,7 +285,14 @@ def test_bad_files(tmp_path):
 
 
 def command(tmp_path: Path, name: str, *more: str) -> list[str]:
-    arguments = ["-m", "training.mask_dpo", "--model_name_or_path", str(tmp_path / "tiny"), "--use_cpu", "true"]
+    arguments = [
+        "-m",
+        "factuality_harness.training.mask_dpo",
+        "--model_name_or_path",
+        str(tmp_path / "tiny"),
+        "--use_cpu",
+        "true",
+    ]
     arguments += ["--pairs", str(tmp_path / "p.jsonl"), "--output_dir", str(tmp_path / name), "--report_to", "none"]
     arguments += ["--learning_rate", "1e-3", "--logging_steps", "1", "--max_length", "256", "--disable_tqdm", "true"]
     return [*arguments, *more]

@@ -1,4 +1,7 @@
-"""How far the reference implementation's masks lie from the exact ones.
+"""Error of the reference implementation's masks: how far they lie from the exact ones.
+
+    python -m benchmarks.reference_mask_error --tokenizer DIR --biographies FOLDER --out FILE.csv
+    python -m benchmarks.reference_mask_error --tokenizer DIR --pairs FILE
 
 It tokenizes every sentence alone and looks for its tokens where the lengths so far add up to, so its borders drift
 with white space and merged tokens. Token id 0 is always masked out there, since 0 is also its ignore value. Where a
@@ -9,6 +12,8 @@ Compared are the tokens after the prompt, what the template writes after the res
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,21 +21,23 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from factuality_harness.harness.annotation import Label
+from factuality_harness.harness.annotation import COUNTING, Label
+from factuality_harness.harness.commands import entry
 from factuality_harness.harness.data.biographies import LabelledBiography, load_labelled
 from factuality_harness.harness.engines import Message
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.manifest import manifest, write_manifest
 from factuality_harness.harness.io.write import write_csv
-from factuality_harness.training.mask_dpo.masks import COUNTING, Encoded, encode, frame_of, render, token_mask
-from factuality_harness.training.mask_dpo.pairs import LabelledResponse, Pair, locate
+from factuality_harness.training.checkpoints import load_tokenizer
+from factuality_harness.training.mask_dpo.masks import Encoded, encode, render, template_frame, token_mask
+from factuality_harness.training.mask_dpo.pairs import LabelledResponse, Pair, locate, read_pairs
 
 # FActScore's answers and the side of a pair they are measured on: the more factual system is the chosen one.
 BIOGRAPHIES = {"ChatGPT": "chosen", "InstructGPT": "rejected"}
 
 
 @dataclass(frozen=True, slots=True)
-class Drift:
+class MaskError:
     """One response: tokens, those whose mask differs, those that must not count, those of them that do anyway; whether
     the reference fell back to no mask; surplus: lengths of the sentences alone minus tokens of the whole response."""
 
@@ -75,9 +82,9 @@ class _Side:
     found: list[int] | None
     surplus: int
 
-    def drift(self, fell_back: bool) -> Drift:
+    def error(self, fell_back: bool) -> MaskError:
         found = self.found if self.found is not None and not fell_back else _without_zero([1] * len(self.ids), self.ids)
-        return Drift(
+        return MaskError(
             tokens=len(self.ids),
             different=sum(a != b for a, b in zip(self.exact, found, strict=True)),
             masked=self.exact.count(0),
@@ -95,7 +102,7 @@ def _side(
     gaps_count: bool,
 ) -> _Side:
     messages = tuple(prompt)
-    frame = frame_of(tokenizer, messages)
+    frame = template_frame(tokenizer, messages)
     (encoded,) = encode(tokenizer, [render(tokenizer, messages, response.text, frame)])
     # The reference takes the prompt for as long as it is when tokenized alone.
     begin = len(tokenizer(frame.opened, add_special_tokens=False, verbose=False)["input_ids"])
@@ -120,32 +127,32 @@ def _gaps(encoded: Encoded, response: LabelledResponse) -> list[int]:
     ]
 
 
-def drift(
+def response_error(
     prompt: Iterable[Message],
     response: LabelledResponse,
     tokenizer: PreTrainedTokenizerBase,
     counting: frozenset[Label],
     *,
     gaps_count: bool = False,
-) -> Drift:
+) -> MaskError:
     """Compare both masks of one response on its own. gaps_count: white space between sentences is to be trained on
     whatever the sentence before it, instead of by the exact masks' rule."""
     side = _side(prompt, response, tokenizer, counting, gaps_count)
-    return side.drift(side.found is None)
+    return side.error(side.found is None)
 
 
-def drift_of_pair(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> tuple[Drift, Drift]:
+def pair_errors(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> tuple[MaskError, MaskError]:
     """Chosen and rejected side; when one falls back, the reference drops the masks of both."""
     sides = [
         _side(pair.prompt, response, tokenizer, COUNTING[side], gaps_count=False)
         for side, response in (("chosen", pair.chosen), ("rejected", pair.rejected))
     ]
     fell_back = any(side.found is None for side in sides)
-    chosen, rejected = (side.drift(fell_back) for side in sides)
+    chosen, rejected = (side.error(fell_back) for side in sides)
     return chosen, rejected
 
 
-def summarise(rows: Sequence[Drift]) -> dict[str, float]:
+def summarise_errors(rows: Sequence[MaskError]) -> dict[str, float]:
     """The figures of the table: shares of tokens, mean and maximum over responses, responses that fall back, and those
     whose lengths do not add up."""
     tokens = sum(r.tokens for r in rows)
@@ -164,7 +171,7 @@ def summarise(rows: Sequence[Drift]) -> dict[str, float]:
 
 
 def labelled_response(row: LabelledBiography) -> LabelledResponse | None:
-    """A biography with one label a sentence, wrong if it has an NS fact; None without labels.
+    """A biography with one label per sentence, wrong if it has an NS fact; None without labels.
 
     Raises HarnessError when the sentences are not its text.
     """
@@ -177,27 +184,28 @@ def labelled_response(row: LabelledBiography) -> LabelledResponse | None:
 
 
 def biographies_table(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, str | float]]:
-    """Drift on the human-labelled biographies, a row for each system as in a pair (`BIOGRAPHIES`), both together by
+    """Errors on the human-labelled biographies, a row for each system as in a pair (`BIOGRAPHIES`), both together by
     either rule for white space between sentences, and each system on the other side.
 
     Raises HarnessError naming a file that is missing, and a row whose sentences are not its text.
     """
     answers = {system: _read(folder / f"{system}.jsonl") for system in BIOGRAPHIES}
 
-    def measure(system: str, side: str, gaps_count: bool = False) -> list[Drift]:
-        return [
-            drift([{"role": "user", "content": question}], response, tokenizer, COUNTING[side], gaps_count=gaps_count)
-            for question, response in answers[system]
-        ]
+    def measure(system: str, side: str, gaps_count: bool = False) -> list[MaskError]:
+        errors = []
+        for question, response in answers[system]:
+            prompt: list[Message] = [{"role": "user", "content": question}]
+            errors.append(response_error(prompt, response, tokenizer, COUNTING[side], gaps_count=gaps_count))
+        return errors
 
-    def row(system: str, side: str, white_space: str, drifts: Sequence[Drift]) -> dict[str, str | float]:
-        return {"answers": system, "side": side, "white_space_between": white_space, **summarise(drifts)}
+    def row(system: str, side: str, white_space: str, errors: Sequence[MaskError]) -> dict[str, str | float]:
+        return {"answers": system, "side": side, "white_space_between": white_space, **summarise_errors(errors)}
 
-    table, by_rule, always = [], list[Drift](), list[Drift]()
+    table, by_rule, always = [], list[MaskError](), list[MaskError]()
     for system, side in BIOGRAPHIES.items():
-        drifts = measure(system, side)
-        table.append(row(system, side, "sentence before", drifts))
-        by_rule += drifts
+        errors = measure(system, side)
+        table.append(row(system, side, "sentence before", errors))
+        by_rule += errors
         always += measure(system, side, gaps_count=True)
     both = "/".join(BIOGRAPHIES.values())
     table.append(row("both", both, "sentence before", by_rule))
@@ -214,7 +222,7 @@ def _read(path: Path) -> list[tuple[str, LabelledResponse]]:
         try:
             response = labelled_response(row)
         except HarnessError as error:
-            raise HarnessError(f"{path}, {row.topic}: {error}. Mend or remove the row.") from error
+            raise HarnessError(f"{path}, {row.topic}: {error}. Fix or remove the row.") from error
         if response is not None:
             found.append((row.question, response))
     if not found:
@@ -222,14 +230,40 @@ def _read(path: Path) -> list[tuple[str, LabelledResponse]]:
     return found
 
 
-def write_biographies_table(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, out: Path, tokenizer_name: str, command: str
-) -> list[dict[str, str | float]]:
-    """Measure, write the table as CSV with its manifest beside it, and return its rows."""
-    table = biographies_table(folder, tokenizer)
-    write_csv(out, table)
-    inputs = [folder / f"{system}.jsonl" for system in BIOGRAPHIES]
-    write_manifest(
-        out.with_suffix(".manifest.json"), manifest(inputs=inputs, command=command, tokenizer=tokenizer_name)
-    )
-    return table
+def reference_mask_error(
+    *, tokenizer: str, biographies: Path | None = None, pairs: Path | None = None, out: Path | None = None
+) -> None:
+    """Error of the reference implementation's masks on labelled biographies (a table) or on preference pairs.
+
+    Parameters
+    ----------
+    tokenizer
+        Folder or hub name of a tokenizer with a chat template.
+    biographies
+        Folder of FActScore's labelled biographies.
+    pairs
+        Preference pairs in the official format.
+    out
+        CSV table of the biographies.
+    """
+    opened = load_tokenizer(tokenizer)
+    if pairs is not None:
+        errors = [error for pair in read_pairs(pairs) for error in pair_errors(pair, opened)]
+        if not errors:
+            raise HarnessError(f"{pairs}: holds no pair")
+        print(json.dumps(summarise_errors(errors), indent=2))
+    elif biographies is not None and out is not None:
+        line = f"python -m benchmarks.reference_mask_error --tokenizer {tokenizer} --biographies FOLDER --out {out}"
+        inputs = [biographies / f"{system}.jsonl" for system in BIOGRAPHIES]
+        table = biographies_table(biographies, opened)
+        write_csv(out, table)
+        record = manifest(inputs=inputs, command=line, tokenizer=Path(tokenizer).name)
+        write_manifest(out.with_suffix(".manifest.json"), record)
+        for row in table:
+            print(row)
+    else:
+        raise HarnessError("give --pairs FILE, or --biographies FOLDER and --out FILE.csv")
+
+
+if __name__ == "__main__":
+    sys.exit(entry(reference_mask_error))

@@ -1,0 +1,56 @@
+"""YAML files of settings, recipes and experiments: one may extend another.
+
+    extends: ../_common.yaml    # a file, its place given from this one
+    learning_rate: 1.0e-5
+
+Mappings are merged key by key, null takes a key of the extended file away, lists and plain values replace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from factuality_harness.harness.errors import HarnessError
+
+
+def read_settings(path: Path, _children: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A file's settings, those of the file it extends included.
+
+    Raises HarnessError naming the file that is not there, not YAML, no mapping, or extends itself.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise HarnessError(f"{path}: no such file") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise HarnessError(f"{path}: not readable as YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise HarnessError(f"{path}: holds no settings (a mapping of keys to values)")
+    parent = data.pop("extends", None)
+    if parent is None:
+        return data
+    if not isinstance(parent, str):
+        raise HarnessError(f"{path}, extends: must be the name of a file, not {parent!r}")
+    _children += (path.resolve(),)
+    if (path.parent / parent).resolve() in _children:
+        raise HarnessError(f"{path}, extends: {parent} extends itself")
+    return merged(read_settings(path.parent / parent, _children), data)
+
+
+def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """`old` with the changes of `new`; neither is touched."""
+    out = deepcopy(dict(old))
+    for key, value in new.items():
+        if value is None:
+            out.pop(key, None)
+        elif isinstance(value, Mapping):
+            below = out.get(key)
+            out[key] = merged(below if isinstance(below, Mapping) else {}, value)
+        else:
+            out[key] = deepcopy(value)
+    return out
