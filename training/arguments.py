@@ -17,7 +17,6 @@ from trl import ModelConfig, TrlParser
 from factuality_harness.harness.commands import entry, new_app
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.training.settings_files import read_settings
-from factuality_harness.training.shipped import find_shipped
 
 Config = TypeVar("Config")
 Words = Annotated[str, Parameter(allow_leading_hyphen=True)]
@@ -69,13 +68,12 @@ def parse_arguments(
     parser.add_argument("--config", help="Recipe: a YAML file of these settings, or the name of a shipped one.")
     recipe = parser.parse_known_args([*argv])[0].config
     if recipe is not None:
-        path = find_shipped(recipe, "recipes")
-        settings = read_settings(path)
+        settings = read_settings(recipe, "recipes")
         os.environ.update({name: str(value) for name, value in settings.pop("env", {}).items()})
         for key in settings:
             if key not in known:
                 near = difflib.get_close_matches(key, known, 1)
-                raise HarnessError(f"{path}: unknown setting {key}" + (f"; is {near[0]} meant?" if near else ""))
+                raise HarnessError(f"{recipe}: unknown setting {key}" + (f"; is {near[0]} meant?" if near else ""))
         parser.set_defaults_with_config(**settings)
     try:
         script_args, config, model_args, *_ = parser.parse_args_into_dataclasses([*argv])

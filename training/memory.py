@@ -69,11 +69,11 @@ def parse_recipe(path: str | Path) -> tuple[MaskDPOConfig | SFTArguments, ModelC
     path = find_shipped(path, "recipes")
     argv = ["--config", str(path), "--use_cpu", "true"]
     config: MaskDPOConfig | SFTArguments
-    if "masking" in read_settings(path):
+    if "masking" in read_settings(path, "recipes"):
         _, config, model_args = mask_dpo.parse(argv)
     else:
         _, config, model_args = sft.parse(argv)
-    for other in map(read_settings, sorted(path.parent.glob("*.yaml"))):
+    for other in (read_settings(file, "recipes") for file in sorted(path.parent.glob("*.yaml"))):
         if other.get("output_dir") == model_args.model_name_or_path:
             model_args.model_name_or_path = other["model_name_or_path"]
     return config, model_args

@@ -1,6 +1,6 @@
 """YAML files of settings, recipes and experiments: one may extend another.
 
-    extends: ../_common.yaml    # a file, its place given from this one
+    extends: ../_common.yaml    # a file, its place given from this one, or the name of a shipped one
     learning_rate: 1.0e-5
 
 Mappings are merged key by key, null takes a key of the extended file away, lists and plain values replace.
@@ -16,17 +16,17 @@ from typing import Any
 import yaml
 
 from factuality_harness.harness.errors import HarnessError
+from factuality_harness.training.shipped import Kind, find_shipped
 
 
-def read_settings(path: Path, _children: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A file's settings, those of the file it extends included.
+def read_settings(name: str | Path, kind: Kind, _children: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Settings of a file or of a shipped one (see `find_shipped`), those of the file it extends included.
 
     Raises HarnessError naming the file that is not there, not YAML, no mapping, or extends itself.
     """
+    path = find_shipped(name, kind)
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise HarnessError(f"{path}: no such file") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise HarnessError(f"{path}: not readable as YAML: {error}") from error
     if not isinstance(data, dict):
@@ -36,10 +36,12 @@ def read_settings(path: Path, _children: tuple[Path, ...] = ()) -> dict[str, Any
         return data
     if not isinstance(parent, str):
         raise HarnessError(f"{path}, extends: must be the name of a file, not {parent!r}")
-    _children += (path.resolve(),)
-    if (path.parent / parent).resolve() in _children:
+    beside = path.parent / parent
+    extended = beside if beside.exists() else find_shipped(parent, kind)
+    children = (*_children, path.resolve())
+    if extended.resolve() in children:
         raise HarnessError(f"{path}, extends: {parent} extends itself")
-    return merged(read_settings(path.parent / parent, _children), data)
+    return merged(read_settings(extended, kind, children), data)
 
 
 def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Literal
 from factuality_harness.harness.errors import HarnessError
 
 TRAINING = Path(__file__).parent
+Kind = Literal["recipes", "experiments"]
 
 
-def shipped(name: str | Path, kind: Literal["recipes", "experiments"] = "recipes") -> Path:
+def shipped(name: str | Path, kind: Kind = "recipes") -> Path:
     """The file `name` as it is, where there is one from the working folder; else the package's own.
 
     The package's own are known by their path in a checkout (`training/recipes/world/dpo.yaml`) and by what follows
@@ -23,7 +24,7 @@ def shipped(name: str | Path, kind: Literal["recipes", "experiments"] = "recipes
     return next((file for file in (path, *own) if file.is_file()), path)
 
 
-def find_shipped(name: str | Path, kind: Literal["recipes", "experiments"] = "recipes") -> Path:
+def find_shipped(name: str | Path, kind: Kind = "recipes") -> Path:
     """As `shipped`, for a file that must be there. Raises HarnessError listing what comes with the package."""
     path = shipped(name, kind)
     if path.exists():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import pytest
 from transformers import AutoTokenizer
 
 from benchmarks.reference_mask_error import (
-    biographies_table,
     length_sum_mask,
     pair_errors,
     reference_mask_error,
@@ -69,19 +69,15 @@ def test_white_space_between_sentences_by_either_rule(smollm2):
     assert always.different == 0
 
 
-def test_the_stated_error_of_the_reference_is_met(smollm2, shared_data):
+def test_the_table_is_the_committed_one_and_has_the_stated_errors(smollm2, shared_data, tmp_path):
     """2.3 % of tokens, 1.9 % a response (1.85), up to 54.5 %, 2.8 % of those to mask, 2 of 339 that fall back."""
-    table = biographies_table(shared_data / "factscore_labeled", AutoTokenizer.from_pretrained(smollm2))
-    (row,) = [r for r in table if r["white_space_between"] == "always trained"]
-    assert (row["responses"], row["fell_back"]) == (339, 2)
-    shares = [row[k] for k in ("wrong_mask", "wrong_mask_mean", "wrong_mask_max", "still_trained")]
-    assert shares == pytest.approx([0.023, 0.019, 0.545, 0.028], abs=5.1e-4)
-
-
-def test_the_table_is_the_committed_one(smollm2, shared_data, tmp_path):
     out = tmp_path / "error.csv"
-    assert main(["--tokenizer", str(smollm2), "--biographies", shared_data / "factscore_labeled", "--out", out]) == 0
+    assert main(["--tokenizer", smollm2, "--biographies", shared_data / "factscore_labeled", "--out", out]) == 0
     assert out.read_bytes() == (ROOT / "results" / "masks" / "drift.csv").read_bytes()
+    (row,) = [r for r in csv.DictReader(out.open()) if r["white_space_between"] == "always trained"]
+    assert (row["responses"], row["fell_back"]) == ("339", "2")
+    shares = [float(row[k]) for k in ("wrong_mask", "wrong_mask_mean", "wrong_mask_max", "still_trained")]
+    assert shares == pytest.approx([0.023, 0.019, 0.545, 0.028], abs=5.1e-4)
 
 
 def test_the_command(tmp_path, capsys):

@@ -8,12 +8,14 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
 from factuality_harness.harness.errors import HarnessError
+from factuality_harness.training.mask_dpo import train as mask_dpo
 from factuality_harness.training.mask_dpo.config import MaskDPOConfig
-from factuality_harness.training.memory import SIZES, estimate, main, parse_recipe
+from factuality_harness.training.memory import SIZES, estimate, parse_recipe
+from tests.helpers.cli import command
 from tests.helpers.paths import ROOT
 
 RECIPES = ROOT / "training" / "recipes"
-TRAINING = sorted(p for p in RECIPES.glob("*/*.yaml") if p.parent.name != "accelerate")
+TRAINING = sorted(p for p in RECIPES.glob("*/*.yaml") if p.parent.name != "accelerate" and p.name[0] != "_")
 LARGE = [p for p in TRAINING if p.parent.name in ("llama31-8b", "internlm2-7b")]
 
 
@@ -66,6 +68,14 @@ def test_models_fit_on_80_gib(path):
     assert (memory.reference > 0) == (path.stem == "tdpo")
 
 
+def test_shipped_recipes_are_known_by_name_in_any_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert command("memory")(["--config", "llama31-8b/mask_dpo.yaml", "--processes", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[:2] == ["mask_dpo", "8.03"]
+    _, config, _ = mask_dpo.parse(["--config", "world/dpop.yaml", "--beta", "0.2"])
+    assert (config.preference_loss, config.learning_rate, config.beta) == ("dpop", 4e-4, 0.2)
+
+
 def test_more_gpus_need_less_each():
     parsed = parse_recipe(RECIPES / "llama31-8b" / "mask_dpo.yaml")
     one, four = (estimate(*parsed, processes=n) for n in (1, 4))
@@ -74,10 +84,12 @@ def test_more_gpus_need_less_each():
 
 
 def test_the_command_prints_a_table(capsys):
-    assert main(["--config", *map(str, LARGE)]) == 0
+    main = command("memory")
+    assert main(["--config", *LARGE, RECIPES / "llama31-8b" / "_common.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + len(LARGE) and lines[1].split()[-1] == "total"
     assert main(["--config", "absent.yaml"]) == 2
+    assert "absent.yaml: no such file; shipped recipes are internlm2-7b/dpo.yaml, " in capsys.readouterr().err
 
 
 def test_what_is_no_recipe(tmp_path):
