@@ -219,7 +219,7 @@ def test_yaml_and_command_line(tmp_path, capsys):
     ("words", "message"),
     [
         (["--config", "RECIPE"], "RECIPE: unknown setting lerning_rate; is learning_rate meant?"),
-        (["--learning_rate", "fast"], "argument --learning_rate: invalid float value: 'fast'"),
+        (["--learning_rate", "fast"], "invalid float value: 'fast'"),
         (["--masking", "words"], "argument --masking: invalid choice: 'words'"),
         (["--colour", "red"], "'--colour', 'red'"),
         (["--config"], "argument --config: expected one argument"),
