@@ -16,7 +16,7 @@ from trl import ModelConfig, TrlParser
 
 from factuality_harness.harness.commands import entry, new_app
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.training.settings_files import read_settings
+from factuality_harness.training.settings import read_settings
 
 Config = TypeVar("Config")
 Words = Annotated[str, Parameter(allow_leading_hyphen=True)]

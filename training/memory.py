@@ -23,7 +23,7 @@ from factuality_harness.harness.errors import HarnessError
 from factuality_harness.training import sft
 from factuality_harness.training.mask_dpo import train as mask_dpo
 from factuality_harness.training.mask_dpo.config import MaskDPOConfig
-from factuality_harness.training.settings_files import read_settings
+from factuality_harness.training.settings import read_settings
 from factuality_harness.training.sft import SFTArguments
 from factuality_harness.training.shipped import find_shipped
 

@@ -31,4 +31,4 @@ def find_shipped(name: str | Path, kind: Kind = "recipes") -> Path:
         return path
     own = [file.relative_to(TRAINING / kind) for file in sorted((TRAINING / kind).glob("*/*.yaml"))]
     names = ", ".join(p.as_posix() for p in own if not p.name.startswith("_") and p.parts[0] != "accelerate")
-    raise HarnessError(f"{name}: no such file; shipped {kind} are {names}")
+    raise HarnessError(f"{name}: no such {kind[:-1]} file; shipped {kind} are {names}")

@@ -89,13 +89,13 @@ def test_the_command_prints_a_table(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + len(LARGE) and lines[1].split()[-1] == "total"
     assert main(["--config", "absent.yaml"]) == 2
-    assert "absent.yaml: no such file; shipped recipes are internlm2-7b/dpo.yaml, " in capsys.readouterr().err
+    assert "absent.yaml: no such recipe file; shipped recipes are internlm2-7b/dpo.yaml, " in capsys.readouterr().err
 
 
 def test_what_is_no_recipe(tmp_path):
     path = tmp_path / "r.yaml"
     path.write_text("- a\n")
-    with pytest.raises(HarnessError, match="holds no settings"):
+    with pytest.raises(HarnessError, match="the recipe is no mapping of settings"):
         parse_recipe(path)
     path.write_text("masking: none\nmodel_name_or_path: absent\noutput_dir: x\n")
     with pytest.raises(HarnessError, match="absent"):

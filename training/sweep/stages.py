@@ -6,8 +6,6 @@ process of their own where the experiment names a launcher for them.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import random
 import shlex
@@ -158,15 +156,12 @@ def check_stages(plan: Plan, store: Store) -> None:
 
 
 def _check_arguments(stage: Stage) -> None:
-    said = io.StringIO()
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(said):
+    with tempfile.TemporaryDirectory() as folder:
         recipe = Path(folder) / "recipe.yaml"
         inputs = dict.fromkeys(stage.needs, "not-yet")
         recipe.write_text(yaml.safe_dump(_arguments(stage, inputs, Path(folder))), encoding="utf-8")
-        try:  # as on a machine without GPUs, where it may be looked at
-            TRAINERS[stage.settings["trainer"]].parse(["--config", str(recipe), "--use_cpu", "true"])
-        except SystemExit as error:  # argparse's way
-            raise HarnessError(said.getvalue().strip().rpartition("error: ")[2]) from error
+        # as on a machine without GPUs, where it may be looked at
+        TRAINERS[stage.settings["trainer"]].parse(["--config", str(recipe), "--use_cpu", "true"])
 
 
 def _score(stage: Stage, inputs: Mapping[str, str], folder: Path) -> Command:

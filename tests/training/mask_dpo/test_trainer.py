@@ -223,7 +223,10 @@ def test_yaml_and_command_line(tmp_path, capsys):
         (["--masking", "words"], "argument --masking: invalid choice: 'words'"),
         (["--colour", "red"], "'--colour', 'red'"),
         (["--config"], "argument --config: expected one argument"),
-        (["--config", "wrld/dpo.yaml"], "wrld/dpo.yaml: no such file; shipped recipes are internlm2-7b/dpo.yaml, "),
+        (
+            ["--config", "wrld/dpo.yaml"],
+            "wrld/dpo.yaml: no such recipe file; shipped recipes are ",
+        ),
     ],
 )
 @pytest.mark.parametrize("trainer", ["mask_dpo", "sft"])

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.training.settings_files import read_settings
+from factuality_harness.training.settings import read_settings
 from factuality_harness.training.shipped import TRAINING
 
 
@@ -49,8 +49,8 @@ def test_a_file_of_ones_own_extends_a_shipped_one(tmp_path, monkeypatch):
         ("extends: child.yaml", r"child\.yaml, extends: child\.yaml extends itself"),
         ("extends: back.yaml", r"back\.yaml, extends: child\.yaml extends itself"),
         ("extends: [back.yaml]", r"child\.yaml, extends: must be the name of a file"),
-        ("extends: none.yaml", r"none\.yaml: no such file; shipped recipes are "),
-        ("- 1", r"child\.yaml: holds no settings"),
+        ("extends: none.yaml", r"none\.yaml: no such recipe file; shipped recipes are "),
+        ("- 1", r"child\.yaml: the recipe is no mapping of settings"),
         ("a: [", r"child\.yaml: not readable as YAML"),
     ],
 )
