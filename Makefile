@@ -58,7 +58,7 @@ bench-vllm: $(VLLM_VENV)/.ready ## annotation speed through vLLM's server
 	$(VLLM_VENV)/bin/python -m benchmarks.annotation concurrency
 
 docs: $(VENV)/.ready-dev ## build the documentation, strictly (out/docs)
-	$(VENV)/bin/mkdocs build --quiet --strict --site-dir out/docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict --site-dir out/docs
 
 system-packages: ## as root on Debian: the browser and the Slurm that tests use
 	apt-get update -qq

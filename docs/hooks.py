@@ -58,15 +58,40 @@ def _fields(kind: Any) -> list[str]:
     return rows
 
 
+def experiment_settings() -> str:
+    """Settings of a cell and their types, nested ones as `sample.n`, as a table."""
+    from factuality_harness.training.sweep import schema
+
+    return "\n".join(["| setting | type |", "|---|---|", *_nested(schema.CellSettings)])
+
+
+def _nested(kind: Any, prefix: str = "") -> list[str]:
+    rows = []
+    for name, field in kind.model_fields.items():
+        if hasattr(field.annotation, "model_fields"):
+            rows += _nested(field.annotation, f"{prefix}{name}.")
+        else:
+            rows.append(f"| `{prefix}{name}` | {_type(field.annotation)} |")
+    return rows
+
+
 def _type(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return ", ".join(f"`{value}`" for value in typing.get_args(hint))
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " or ".join(_type(part) for part in typing.get_args(hint) if part is not type(None))
-    return getattr(hint, "__name__", str(hint))
+    if typing.get_origin(hint) is typing.Annotated:
+        return _type(typing.get_args(hint)[0])
+    if typing.get_origin(hint) in (list, dict, tuple):
+        return f"{typing.get_origin(hint).__name__} of {', '.join(map(_type, typing.get_args(hint)))}"
+    return getattr(hint, "__name__", str(hint)).removeprefix("_")
 
 
-GENERATED: dict[str, Callable[[], str]] = {"commands": commands, "recipe settings": recipe_settings}
+GENERATED: dict[str, Callable[[], str]] = {
+    "commands": commands,
+    "recipe settings": recipe_settings,
+    "experiment settings": experiment_settings,
+}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

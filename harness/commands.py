@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -56,7 +57,7 @@ Split = Annotated[
 
 
 def new_app(name: str, **options: Any) -> App:
-    """An app that raises its errors, without colours or boxes in its help."""
+    """An app whose help is plain text, without markup of its own."""
     return App(name=name, help_format="plaintext", version_flags=[], **options)
 
 
@@ -89,11 +90,13 @@ def missing_extra(error: BaseException) -> str | None:
         requirements = importlib.metadata.requires("factuality-harness") or []
     except importlib.metadata.PackageNotFoundError:  # a bare checkout
         return None
-    for requirement in requirements:
-        found = re.match(r"([\w-]+)[^;]*;.*extra == '([\w-]+)'", requirement.replace('"', "'"))
-        if found and found[1].replace("-", "_") == package:
-            return f"{package} is not installed: pip install 'factuality-harness[{found[2]}]'"
-    return None
+    found = [re.match(r"([\w-]+)[^;]*;.*extra == '([\w-]+)'", r.replace('"', "'")) for r in requirements]
+    extras = Counter(match[2] for match in found if match)
+    bringing = [match[2] for match in found if match and match[1].replace("-", "_") == package]
+    if not bringing:
+        return None
+    smallest = min(bringing, key=extras.__getitem__)  # not `dev`, which brings them all
+    return f"{package} is not installed: pip install 'factuality-harness[{smallest}]'"
 
 
 def entry(app_or_function: App | Callable[..., Any], argv: Sequence[str] | None = None) -> int:
