@@ -39,10 +39,11 @@ def commands() -> str:
 
 def recipe_settings() -> str:
     """Fields that the trainers add to TRL's, as a table."""
-    from factuality_harness.training.arguments import PairArguments
+    from factuality_harness.training.arguments import PairArguments, TrainerDefaults
     from factuality_harness.training.mask_dpo.config import MaskDPOConfig
 
-    return "\n".join(_fields(PairArguments) + _fields(MaskDPOConfig)[2:])
+    first, *more = map(_fields, (PairArguments, TrainerDefaults, MaskDPOConfig))
+    return "\n".join([*first, *(row for rows in more for row in rows[2:])])
 
 
 def _fields(kind: Any) -> list[str]:

@@ -1,1 +1,1 @@
-"""Mask-DPO training: preferences, token masks, losses, trainer. Not built yet; the evaluation core comes first."""
+"""From sampled answers to checkpoints: preferences, Mask-DPO and SFT, sweeps, recipes and experiments."""

@@ -331,6 +331,16 @@ def test_killed_and_resumed_ends_as_if_unbroken(tmp_path):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["mask_dpo", "sft"])
+def test_launchers_start_the_trainers_as_modules(tmp_path, trainer):
+    line = [sys.executable, "-m", f"factuality_harness.training.{trainer}"]
+    done = subprocess.run([*line, "--help"], env=environment(), cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "--lora_r " in done.stdout
+    done = subprocess.run([*line, "--pears", "p"], env=environment(), cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("error: configuration: ")
+
+
 def two_processes(tmp_path: Path, name: str, *more: str, **env: str) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29617"]
     done = subprocess.run(
