@@ -34,7 +34,7 @@ SIDES: dict[str, dict[str, Any]] = {
 }
 
 
-def make_pairs(labels: Path, count: int, out: Path) -> None:
+def biography_pairs(labels: Path, count: int, out: Path) -> None:
     """The first `count` topics both systems answered, in the official format."""
     from benchmarks.reference_mask_error import BIOGRAPHIES, labelled_response
     from factuality_harness.harness.annotation import Label
@@ -161,7 +161,7 @@ def main() -> None:
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pairs.jsonl"
-        make_pairs(args.labels, args.pairs, file)
+        biography_pairs(args.labels, args.pairs, file)
         for _ in range(args.rounds):
             for side in SIDES:
                 command = [sys.executable, "-m", "benchmarks.train_step", "--side", side, "--file", str(file)]

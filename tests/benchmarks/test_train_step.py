@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.train_step import SIDES, make_pairs, measure
+from benchmarks.train_step import SIDES, biography_pairs, measure
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.training.mask_dpo.pairs import read_pairs
 from tests.helpers.tiny import save_pairs, save_tiny
@@ -16,8 +16,8 @@ def test_every_side_measures_the_same_tokens(tmp_path):
 
 
 def test_pairs_of_the_biographies(shared_data, tmp_path):
-    make_pairs(shared_data / "factscore_labeled", 5, tmp_path / "p.jsonl")
+    biography_pairs(shared_data / "factscore_labeled", 5, tmp_path / "p.jsonl")
     pairs = list(read_pairs(tmp_path / "p.jsonl"))
     assert len(pairs) == 5 and all(p.prompt[0]["content"].startswith("Question: Tell me a bio") for p in pairs)
     with pytest.raises(HarnessError, match="wanted"):
-        make_pairs(shared_data / "factscore_labeled", 5000, tmp_path / "p.jsonl")
+        biography_pairs(shared_data / "factscore_labeled", 5000, tmp_path / "p.jsonl")
