@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tqdm import tqdm
 
@@ -146,6 +146,8 @@ def concurrency(args: argparse.Namespace) -> None:
 class InstantEngine:
     """Answers at once, by a fixed rule of the prompt: what is left is the harness's own cost."""
 
+    settings: ClassVar[dict[str, Any]] = {}
+    remote = False
     identity = "instant"
 
     def check(self) -> None:

@@ -9,17 +9,21 @@ reads once.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from pydantic import NonNegativeInt, PositiveInt
+
 from factuality_harness.harness.annotation import Judgement, Label
 from factuality_harness.harness.annotators.base import Claim, Progress
+from factuality_harness.harness.annotators.reading import FACT, TYPE, read, read_passages, spoken
+from factuality_harness.harness.annotators.watch import FailureWatch
 from factuality_harness.harness.engines import CachedEngine, Message, Reply, Sampling
-from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.errors import EngineError, HarnessError
 from factuality_harness.harness.prompts import prompt
+from factuality_harness.harness.settings import Settings, read_settings
 
 CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "1_fact": {"en": ("<Facts Present>", "<No Facts>"), "zh": ("<有事实>", "<无事实>")},
@@ -30,6 +34,13 @@ CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """The allowed answers of the turns that end in a label."""
 _ECHO = 200  # characters of an answer kept in an error
+TRIAL = Claim(
+    question="What is the capital of France?",
+    sentence="Paris is the capital of France.",
+    document="France is a country in western Europe. Its capital and largest city is Paris.",
+    language="en",
+)
+"""What a judge is tried on before a run."""
 
 
 class Prompts(Protocol):
@@ -55,38 +66,34 @@ class OwnPrompts:
         return prompt(f"dialogue_{claim.language}_3_type").format(sentence=claim.sentence)
 
 
-def squeeze(answer: str) -> str:
-    """Lower case without white space: how ANAH-v2 compares answers."""
-    return re.sub(r"\s+", "", answer).lower()
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """How the answers of the three turns are read; None stands for no usable answer.
+
+    fact: whether checkable facts are present. reference: the quoted passages, () for none. type: the label.
+    """
+
+    fact: Callable[[str], bool | None]
+    reference: Callable[[str], tuple[str, ...] | None]
+    type: Callable[[str], Label | None]
 
 
-def parse_fact(answer: str) -> bool | None:
-    """True: checkable facts present; False: none; None: no usable answer. A mixed answer is not usable."""
-    text = squeeze(answer)
-    none = "nofact" in text or "无事实" in text
-    some = "factspresent" in text or "factpresent" in text or "有事实" in text
-    return None if none == some else some
+READERS = Readers(
+    fact=lambda answer: read(answer, FACT), reference=read_passages, type=lambda answer: read(answer, TYPE)
+)
 
 
-def parse_reference(answer: str) -> tuple[str, ...] | None:
-    """The quoted passages; () when the reference says nothing on the sentence; None: no usable answer."""
-    text = squeeze(answer)
-    if "noreferenceinformation" in text or "无参考信息" in text:
-        return ()
-    passages = tuple(p for part in re.split(r"<SEP>", answer, flags=re.IGNORECASE) if (p := part.strip()))
-    return passages or None
+class DialogueOptions(Settings):
+    """max_tokens: limit of the quoted passages. label_tokens: limit of the turns that end in a label; a judge that
+    thinks needs thousands. guided: constrain the label turns to the allowed answers where the engine can. window:
+    sentences that go through a turn together. stop_after: see `FailureWatch`. system: a system message before all."""
 
-
-def parse_type(answer: str) -> Label | None:
-    """ok, contradictory or unverifiable in the order ANAH-v2 tests for them; None: no usable answer."""
-    text = squeeze(answer)
-    if "nohallucination" in text or "无幻觉" in text:
-        return Label.OK
-    if "contradict" in text or "矛盾" in text:
-        return Label.CONTRADICTORY
-    if "unverifiable" in text or "无法验证" in text:
-        return Label.UNVERIFIABLE
-    return None
+    max_tokens: PositiveInt = 256
+    label_tokens: PositiveInt = 256
+    guided: bool = True
+    window: PositiveInt = 4096
+    stop_after: NonNegativeInt = 20
+    system: str = ""
 
 
 @dataclass(slots=True)
@@ -106,24 +113,14 @@ class DialogueAnnotator:
 
     name = "dialogue"
 
-    def __init__(
-        self,
-        engine: CachedEngine,
-        *,
-        max_tokens: int = 256,
-        guided: bool = False,
-        window: int = 4096,
-        prompts: Prompts | None = None,
-    ) -> None:
-        """max_tokens: limit of the quoted passages (the labels need a dozen). window: sentences a batch of turns.
+    OPTIONS = DialogueOptions
+    readers = READERS
 
-        guided: constrain turns 1 and 3 to the allowed answers (vLLM, its server, and transformers can), so that a small
-        judge always parses; a model that knows the protocol does not need it.
-        """
+    def __init__(self, engine: CachedEngine, prompts: Prompts | None = None, **options: Any) -> None:
+        """options: `DialogueOptions`. Raises HarnessError for one that is wrong."""
+        self.options = read_settings(self.OPTIONS, options, f"judge_args of {self.name}")
         self.engine = engine
-        self.window = window
-        self.guided = guided
-        self._passages = Sampling(max_tokens=max_tokens)
+        self.window = self.options.window
         self._prompts = prompts or OwnPrompts()
 
     @property
@@ -131,19 +128,28 @@ class DialogueAnnotator:
         return f"{self.name}@{self.engine.engine.identity}"
 
     def check(self) -> None:
+        """Raises EngineError when the engine is not there, or its model does not hold a plain dialogue."""
         self.engine.engine.check()
+        if self.engine.engine.remote:
+            trial = type(self)(self.engine.uncached(), self._prompts, **self.options.model_dump())
+            (judgement,) = trial.judge([TRIAL])
+            if judgement.label is Label.UNPARSED:
+                raise EngineError(f"{self.spec} was tried on one plain sentence and failed: {judgement.detail}")
 
     def judge(self, claims: Sequence[Claim], progress: Progress | None = None) -> list[Judgement]:
-        """Judge all claims, turn by turn. Raises HarnessError for a claim without a document or in another language."""
+        """Judge all claims, turn by turn. Raises HarnessError for a claim without a document or in another language,
+        and EngineError when nothing but failures of one kind comes back."""
         for claim in claims:
             if claim.language not in ("en", "zh"):
                 raise HarnessError(f"language {claim.language!r} of question {claim.question!r}: not en or zh")
             if not claim.document.strip():
                 raise HarnessError(f"question {claim.question!r} has no reference document to judge against")
         results: dict[int, Judgement] = {}
+        watch = FailureWatch(self.spec, self.options.stop_after)
 
         def settle(index: int, judgement: Judgement) -> None:
             results[index] = judgement
+            watch.note(judgement.detail if judgement.label is Label.UNPARSED else "")
             if progress is not None:
                 progress(1)
 
@@ -162,22 +168,25 @@ class DialogueAnnotator:
             settle(index, Judgement(label, case.evidence))
             return False
 
+        opening: list[Message] = [{"role": "system", "content": self.options.system}] if self.options.system else []
         cases = {
-            i: _Case(claim, [{"role": "user", "content": self._prompts.fact(claim)}]) for i, claim in enumerate(claims)
+            i: _Case(claim, [*opening, {"role": "user", "content": self._prompts.fact(claim)}])
+            for i, claim in enumerate(claims)
         }
-        cases = self._turn(cases, "1_fact", parse_fact, after_fact, settle)
+        cases = self._turn(cases, "1_fact", self.readers.fact, after_fact, settle)
         for case in cases.values():
             case.messages.append({"role": "user", "content": self._prompts.reference(case.claim)})
-        cases = self._turn(cases, "2_reference", parse_reference, after_reference, settle)
+        cases = self._turn(cases, "2_reference", self.readers.reference, after_reference, settle)
         for case in cases.values():
             case.messages.append({"role": "user", "content": self._prompts.type(case.claim, case.answer)})
-        self._turn(cases, "3_type", parse_type, after_type, settle)
+        self._turn(cases, "3_type", self.readers.type, after_type, settle)
         return [results[i] for i in range(len(claims))]
 
     def _sampling(self, turn: str, language: str) -> Sampling:
         if turn not in CHOICES:
-            return self._passages
-        return Sampling(max_tokens=24, choices=CHOICES[turn][language] if self.guided else ())
+            return Sampling(max_tokens=self.options.max_tokens)
+        choices = CHOICES[turn][language] if self.options.guided else ()
+        return Sampling(max_tokens=self.options.label_tokens, choices=choices)
 
     def _turn(
         self,
@@ -191,27 +200,32 @@ class DialogueAnnotator:
         going_on: dict[int, _Case] = {}
         again: dict[int, _Case] = {}
 
+        def usable(reply: Reply) -> Any:
+            text, _ = spoken(reply)
+            return None if text is None or (reply.cut and turn in CHOICES) else parse(text)
+
         def take(part: list[tuple[int, _Case]], last: bool, position: int, reply: Reply) -> None:
             index, case = part[position]
-            if reply.text is None:
-                settle(index, Judgement(Label.UNPARSED, case.evidence, f"turn {turn}: {reply.error}"))
-                return
-            parsed = parse(reply.text)
-            if parsed is not None:
-                case.answer = reply.text
+            text, why = spoken(reply)
+            parsed = usable(reply)
+            if parsed is not None and text is not None:
+                case.answer = text
                 if after(index, case, parsed):
-                    case.messages.append({"role": "assistant", "content": reply.text})
+                    case.messages.append({"role": "assistant", "content": text})
                     going_on[index] = case
-            elif last:
-                detail = f"turn {turn}: no usable answer: {reply.text[:_ECHO]!r}"
+            elif reply.text is None or last or (text is None and reply.text.strip()):
+                # A refusal, or thinking that fills the limit: the same words again would bring the same.
+                ended = "cut at the token limit: " if reply.cut else ""
+                detail = f"turn {turn}: {why or f'{ended}no usable answer: {(text or str())[:_ECHO]!r}'}"
                 settle(index, Judgement(Label.UNPARSED, case.evidence, detail))
             else:
                 # The same request would bring the same words: say what was wrong with them.
                 reminder = prompt(f"dialogue_{case.claim.language}_{turn}_again")
-                case.messages += [
-                    {"role": "assistant", "content": reply.text},
-                    {"role": "user", "content": reminder},
-                ]
+                if text is None:  # no server takes an empty message
+                    content = f"{case.messages[-1]['content']}\n\n{reminder}"
+                    case.messages[-1] = {"role": "user", "content": content}
+                else:
+                    case.messages += [{"role": "assistant", "content": text}, {"role": "user", "content": reminder}]
                 again[index] = case
 
         for last in (False, True):
@@ -222,6 +236,9 @@ class DialogueAnnotator:
             for language in sorted({case.claim.language for _, case in order}):
                 part = [(index, case) for index, case in order if case.claim.language == language]
                 messages = [case.messages for _, case in part]
-                self.engine.complete(messages, self._sampling(turn, language), partial(take, part, last))
+                sampling = self._sampling(turn, language)
+                self.engine.complete(
+                    messages, sampling, partial(take, part, last), keep=lambda _, reply: usable(reply) is not None
+                )
         # Replies come in any order; keep the claims' own, so that what is asked next stays grouped by document.
         return {index: going_on[index] for index in sorted(going_on)}

@@ -6,7 +6,6 @@ A judge is written NAME or NAME@ENGINE:TARGET: `lexical`, `dialogue@openai:http:
 
 from __future__ import annotations
 
-import inspect
 import os
 import pkgutil
 import re
@@ -17,6 +16,7 @@ from typing import Any
 from factuality_harness.harness.annotators.base import Annotator
 from factuality_harness.harness.engines import ENGINES, AnswerCache, check_engine, open_engine
 from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.settings import nearest, option_defaults
 
 CHOICES = (
     "lexical (no model), world (the fact world's sentences only), "
@@ -24,6 +24,10 @@ CHOICES = (
     "anah_v2@openai:URL#MODEL, anah_v2@vllm:opencompass/anah-v2, anah_v2@hf:opencompass/anah-v2; "
     "for the FActScore tasks also factscore@openai:URL#MODEL, factscore@vllm:MODEL, factscore@hf:MODEL"
 )
+
+
+DECIDE = {"extra_body", "reasoning_effort", "chat_template_kwargs"}
+"""Options of an engine that can change an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +147,12 @@ class JudgeSpec:
             raise HarnessError(f"judge_args must be an object of options, not {type(options).__name__}: {options!r}")
         rest = dict(options or {})
         cls = judge.load()
-        parameters = inspect.signature(cls).parameters.keys() - {"engine"}
-        own = {key: rest.pop(key) for key in list(rest) if key in parameters}
+        own = {key: rest.pop(key) for key in list(rest) if key in option_defaults(cls)}
         if judge.needs_engine:
+            known = option_defaults(ENGINES[self.engine])
+            if self.engine != "vllm" and (unknown := [key for key in rest if key not in known]):
+                known |= option_defaults(cls)
+                raise HarnessError(f"judge_args: no option {unknown[0]!r}{nearest(unknown[0], [*known])}")
             return cls(open_engine(f"{self.engine}:{self.target}", cache, **rest), **own)
         if rest:
             raise HarnessError(f"judge {self.name!r} has no option {', '.join(sorted(rest))}")
@@ -153,12 +160,12 @@ class JudgeSpec:
 
     def label_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options that can change a label: all that are neither the engine's (concurrency, memory, …) nor at their
-        default, and `extra_body`, which an engine adds to every request. All options for a judge that is not known."""
+        default, and those that an engine adds to every request. All options for a judge that is not known."""
         if self.name not in JUDGES:
             return dict(options)
-        own = inspect.signature(JUDGES[self.name].load()).parameters
-        of_engine = inspect.signature(ENGINES[self.engine]).parameters if self.engine in ENGINES else {}
-        harmless = {"window", *of_engine} - {"extra_body"}
-        if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in of_engine.values()):
+        own = option_defaults(JUDGES[self.name].load())
+        of_engine = option_defaults(ENGINES[self.engine]) if self.engine in ENGINES else {}
+        harmless = {"window", "stop_after", *of_engine} - DECIDE
+        if self.engine == "vllm":  # whose further arguments go to vLLM
             harmless |= options.keys() - own.keys()
-        return {k: v for k, v in options.items() if k not in harmless and not (k in own and v == own[k].default)}
+        return {k: v for k, v in options.items() if k not in harmless and not (k in own and v == own[k])}

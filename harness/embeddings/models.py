@@ -264,7 +264,8 @@ class _EmbeddingServer(OpenAIEngine):
         for start in range(0, len(conversations), self.batch_size):
             texts = [conversation[0]["content"] for conversation in conversations[start : start + self.batch_size]]
             try:
-                rows = self._client.embeddings.create(model=self.model, input=texts).data
+                client = self._client.with_options(max_retries=self.options.retries)
+                rows = client.embeddings.create(model=self.model, input=texts).data
             except (openai.APIError, ValueError) as error:  # the client raises ValueError for an answer without data
                 raise EngineError(self._explain(error)) from error
             if sorted(row.index for row in rows) != list(range(len(texts))):

@@ -30,11 +30,12 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer. `text` is None when this request cannot be answered (say, a prompt over the context length);
-    `error` says why."""
+    """One answer. `text` is None when there is none (a refused prompt, a content filter, nothing but thinking);
+    `error` says why. cut: it ended at the token limit, not by itself."""
 
     text: str | None
     error: str = ""
+    cut: bool = False
 
 
 Batch = list[tuple[int, Reply]]
@@ -43,11 +44,19 @@ Batch = list[tuple[int, Reply]]
 class Engine(Protocol):
     """A model that answers conversations.
 
-    `identity` names engine and model for the cache and the records; it never holds a key or a password.
+    `identity` names engine and model for the cache and the records; it never holds a key or a password. `settings`:
+    whatever else decides an answer (fields of every request, precision, quantization), for the cache. `remote`: another
+    process holds the model, so that trying it costs no memory here.
     """
 
     @property
     def identity(self) -> str: ...
+
+    @property
+    def settings(self) -> dict[str, Any]: ...
+
+    @property
+    def remote(self) -> bool: ...
 
     def check(self) -> None:
         """Raise EngineError now if the engine cannot work (server down, package missing), before any work is spent."""

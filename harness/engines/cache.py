@@ -6,14 +6,16 @@ share the file, and a killed process loses nothing that was committed. Requests 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from factuality_harness.harness.engines.base import Conversation, Engine, Reply, Sampling
 from factuality_harness.harness.errors import HarnessError
@@ -29,15 +31,21 @@ def cache_path() -> Path:
     return Path(folder) / "answers.sqlite"
 
 
-def request_key(identity: str, conversation: Conversation, sampling: Sampling) -> bytes:
-    """SHA-256 of the canonical JSON of everything that decides the answer."""
-    content = json.dumps(
-        [identity, list(conversation), sampling.to_dict()],
-        ensure_ascii=False,
-        sort_keys=True,
-        separators=(",", ":"),
-    )
-    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest()
+def request_key(
+    identity: str, conversation: Conversation, sampling: Sampling, settings: Mapping[str, Any] | None = None
+) -> bytes:
+    """SHA-256 of the canonical JSON of everything that decides the answer: engine and model, messages, sampling, and
+    the engine's own settings where there are any."""
+    content: list[Any] = [identity, list(conversation), sampling.to_dict()]
+    if settings:
+        content.append(settings)
+    text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def usable(_index: int, reply: Reply) -> bool:
+    """What is stored unless a caller knows better: an answer with some text that ended by itself."""
+    return reply.text is not None and bool(reply.text.strip()) and not reply.cut
 
 
 class AnswerCache:
@@ -97,6 +105,12 @@ class AnswerCache:
                     error,
                 )
 
+    def drop(self, keys: Sequence[bytes]) -> None:
+        """Forget answers, where the file can be written."""
+        if self.writable:
+            with self._lock, contextlib.suppress(sqlite3.Error):
+                self._db.executemany("DELETE FROM answers WHERE key = ?", [(key,) for key in keys])
+
     def __len__(self) -> int:
         with self._lock:
             return int(self._db.execute("SELECT count(*) FROM answers").fetchone()[0])
@@ -109,7 +123,8 @@ class AnswerCache:
 class CachedEngine:
     """An engine with the cache in front: asks only what is not stored, stores every answer as it arrives."""
 
-    def __init__(self, engine: Engine, cache: AnswerCache) -> None:
+    def __init__(self, engine: Engine, cache: AnswerCache | None) -> None:
+        """cache: None to ask everything anew and store nothing."""
         self.engine = engine
         self.cache = cache
         self.asked = 0
@@ -117,24 +132,38 @@ class CachedEngine:
         self.hits = 0
         """Requests answered from the cache (or by a twin in the same batch)."""
 
+    def uncached(self) -> CachedEngine:
+        """The same engine without the cache, to try whether it works now."""
+        return CachedEngine(self.engine, None)
+
+    def key(self, conversation: Conversation, sampling: Sampling) -> bytes:
+        """The cache's key of a request."""
+        return request_key(self.engine.identity, conversation, sampling, self.engine.settings)
+
     def stored(self, conversations: Sequence[Conversation], sampling: Sampling) -> int:
         """How many of `conversations` the cache already answers (for a dry run)."""
-        keys = [request_key(self.engine.identity, c, sampling) for c in conversations]
-        found = self.cache.get(keys)
+        keys = [self.key(c, sampling) for c in conversations]
+        found = self.cached(keys)
         return sum(key in found for key in keys)
+
+    def cached(self, keys: Sequence[bytes]) -> dict[bytes, str]:
+        """The stored answers among `keys`."""
+        return {} if self.cache is None else self.cache.get(keys)
 
     def complete(
         self,
         conversations: Sequence[Conversation],
         sampling: Sampling,
         on_reply: Callable[[int, Reply], None] | None = None,
+        keep: Callable[[int, Reply], bool] = usable,
     ) -> list[Reply]:
         """Answers in the order of `conversations`; equal conversations are asked once.
 
-        on_reply is called with (index, reply) the moment an answer is known. Raises EngineError when the engine fails
-        as a whole; the answers that came before are stored.
+        on_reply is called with (index, reply) the moment an answer is known. keep says of each whether it is worth
+        storing: what is empty, cut or of no use is asked for again by the next run. Raises EngineError when the engine
+        fails as a whole; the answers that came before are stored.
         """
-        keys = [request_key(self.engine.identity, c, sampling) for c in conversations]
+        keys = [self.key(c, sampling) for c in conversations]
         replies: dict[int, Reply] = {}
 
         def finish(index: int, reply: Reply) -> None:
@@ -142,7 +171,12 @@ class CachedEngine:
             if on_reply is not None:
                 on_reply(index, reply)
 
-        found = self.cache.get(keys)
+        # What an earlier run stored and is of no use now is asked for again, and replaced.
+        found = self.cached(keys)
+        if bad := [key for i, key in enumerate(keys) if key in found and not keep(i, Reply(found[key]))]:
+            assert self.cache is not None
+            self.cache.drop(bad)
+            found = {key: text for key, text in found.items() if key not in {*bad}}
         waiting: dict[bytes, list[int]] = {}
         for index, key in enumerate(keys):
             if key in found:
@@ -154,7 +188,11 @@ class CachedEngine:
         self.hits += len(keys) - len(order)
         if order:
             for batch in self.engine.stream([conversations[waiting[key][0]] for key in order], sampling):
-                self.cache.put([(order[i], reply.text) for i, reply in batch if reply.text is not None])
+                if self.cache is not None:
+                    good = [
+                        (order[i], r.text) for i, r in batch if keep(waiting[order[i]][0], r) and r.text is not None
+                    ]
+                    self.cache.put(good)
                 for i, reply in batch:
                     for index in waiting[order[i]]:
                         finish(index, reply)

@@ -5,10 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from factuality_harness.harness.engines.base import Batch, Conversation, Reply, Sampling
 from factuality_harness.harness.errors import EngineError
+from factuality_harness.harness.settings import Settings, read_settings
+
+NO_MATTER = ("gpu_memory_utilization", "tensor_parallel_size", "enforce_eager", "swap_space", "disable_log_stats")
+"""Arguments of vLLM that decide where and how fast, not what a model answers: no part of the cache's key."""
 
 
 def model_identity(model: str) -> str:
@@ -30,6 +36,8 @@ def model_identity(model: str) -> str:
 class VLLMEngine:
     """vLLM's offline engine (`pip install factuality-harness[vllm]`)."""
 
+    remote = False
+
     def __init__(self, target: str, *, batch_size: int = 512, **engine_args: Any) -> None:
         """target: hub name or folder. batch_size: requests handed over (and stored) together. engine_args: of vLLM."""
         self.target = target
@@ -37,6 +45,10 @@ class VLLMEngine:
         self.batch_size = batch_size
         self._args = engine_args
         self._llm: Any = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {name: value for name, value in self._args.items() if name not in NO_MATTER}
 
     def check(self) -> None:
         try:
@@ -75,31 +87,50 @@ class VLLMEngine:
             part = [list(c) for c in conversations[start : start + self.batch_size]]
             try:
                 outputs = llm.chat(part, params, use_tqdm=False)
-                yield [(start + i, Reply(o.outputs[0].text)) for i, o in enumerate(outputs)]
+                yield [(start + i, _reply(output)) for i, output in enumerate(outputs)]
             except ValueError:
                 # One prompt over the context length fails the whole call: find it, answer the others.
                 batch: Batch = []
                 for i, conversation in enumerate(part):
                     try:
                         output = llm.chat([conversation], params, use_tqdm=False)[0]
-                        batch.append((start + i, Reply(output.outputs[0].text)))
+                        batch.append((start + i, _reply(output)))
                     except ValueError as error:
                         batch.append((start + i, Reply(None, f"refused by vLLM: {error}")))
                 yield batch
 
 
+def _reply(output: Any) -> Reply:
+    answer = output.outputs[0]
+    return Reply(answer.text, cut=answer.finish_reason == "length")
+
+
+class TransformersOptions(Settings):
+    """batch_size: sequences a forward pass. device: cuda, cpu, …; by default a GPU where there is one. dtype: torch's
+    name, or auto for the checkpoint's."""
+
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    device: str | None = None
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+
+
 class TransformersEngine:
     """transformers' generate, batched by length; for small judges and machines without vLLM."""
 
-    def __init__(self, target: str, *, batch_size: int = 16, device: str | None = None, dtype: str = "auto") -> None:
-        """target: hub name or folder. batch_size: sequences a forward pass."""
+    OPTIONS = TransformersOptions
+    remote = False
+
+    def __init__(self, target: str, **options: Any) -> None:
+        """target: hub name or folder. options: `TransformersOptions`; HarnessError for a wrong one."""
+        self.options = read_settings(TransformersOptions, options, "options of the hf engine")
         self.target = target
         self.identity = f"hf#{model_identity(target)}"
-        self.batch_size = batch_size
-        self._device = device
-        self._dtype = dtype
         self._model: Any = None
         self._tokenizer: Any = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {} if self.options.dtype == "auto" else {"dtype": self.options.dtype}
 
     def check(self) -> None:
         """The small files only: the weights would lie beside the generating model until the judge's turn comes."""
@@ -124,10 +155,10 @@ class TransformersEngine:
         from transformers import AutoModelForCausalLM
 
         try:
-            self._model = AutoModelForCausalLM.from_pretrained(self.target, dtype=self._dtype)
+            self._model = AutoModelForCausalLM.from_pretrained(self.target, dtype=self.options.dtype)
         except (OSError, ValueError) as error:
             raise EngineError(f"transformers cannot load {self.target!r}: {error}") from error
-        device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = self.options.device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._model.to(device).eval()
 
     def stream(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Batch]:
@@ -144,8 +175,9 @@ class TransformersEngine:
             if over:
                 yield [(i, Reply(None, f"prompt of {lengths[i]} tokens exceeds the context of {limit}")) for i in over]
             order = [i for i in order if lengths[i] + sampling.max_tokens <= limit]
-        for start in range(0, len(order), self.batch_size):
-            part = order[start : start + self.batch_size]
+        size = self.options.batch_size
+        for start in range(0, len(order), size):
+            part = order[start : start + size]
             yield list(zip(part, self._generate([prompts[i] for i in part], sampling), strict=True))
 
     def _generate(self, prompts: list[str], sampling: Sampling) -> list[Reply]:
@@ -169,8 +201,16 @@ class TransformersEngine:
             output = self._model.generate(
                 **inputs.to(self._model.device), pad_token_id=self._tokenizer.pad_token_id, **options
             )
-        texts = self._tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        return [Reply(text) for text in texts]
+        new = output[:, inputs["input_ids"].shape[1] :]
+        ends = torch.tensor([*self._ends(), self._tokenizer.pad_token_id], device=new.device)
+        ended = torch.isin(new, ends).any(1).tolist() if new.shape[1] == sampling.max_tokens else [True] * len(new)
+        texts = self._tokenizer.batch_decode(new, skip_special_tokens=True)
+        return [Reply(text, cut=not whole) for text, whole in zip(texts, ended, strict=True)]
+
+    def _ends(self) -> list[int]:
+        """Tokens that end an answer."""
+        ends = self._model.generation_config.eos_token_id
+        return [*ends] if isinstance(ends, list) else [self._tokenizer.eos_token_id if ends is None else ends]
 
     def _only(self, choices: Sequence[str], prompt_length: int) -> Callable[[int, Any], list[int]]:
         """For generate: the tokens that may follow, so that the answer becomes one of `choices`."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from factuality_harness.harness.annotation import Judgement, Label
 from factuality_harness.harness.annotators.base import Claim, Progress
 from factuality_harness.harness.data.biographies import entity_of
 from factuality_harness.harness.engines import CachedEngine
 from factuality_harness.harness.factscore.knowledge import Passage
-from factuality_harness.harness.factscore.verify import MAX_TOKENS, ModelVerifier, Query
+from factuality_harness.harness.factscore.verify import ModelVerifier, Query, VerifierOptions
 
 
 class FactVerifier:
@@ -17,9 +18,11 @@ class FactVerifier:
 
     window = 4096
 
-    def __init__(self, engine: CachedEngine, *, strict: bool = False, max_tokens: int = MAX_TOKENS) -> None:
-        """strict: no verdict where an answer has neither true nor false (see `ModelVerifier`)."""
-        self.verifier = ModelVerifier(engine, strict=strict, max_tokens=max_tokens)
+    OPTIONS = VerifierOptions
+
+    def __init__(self, engine: CachedEngine, **options: Any) -> None:
+        """options: `VerifierOptions`. Raises HarnessError for one that is wrong."""
+        self.verifier = ModelVerifier(engine, **options)
 
     @property
     def spec(self) -> str:

@@ -84,7 +84,6 @@ def score_facts(
     abstain_detector: Detector = "generic",
     demos: Path | None = None,
     sentence_style: Style = STYLE,
-    strict: Flag = False,
     language: Language = "en",
     cache: Path | None = None,
     out: Path | None = None,
@@ -122,8 +121,6 @@ def score_facts(
         Demonstrations: FActScore's JSON, or JSONL of {sentence, facts}.
     sentence_style
         Rules to split by.
-    strict
-        No verdict where the judge's answer has neither true nor false.
     language
         Of rows that name none.
     cache
@@ -154,7 +151,6 @@ def score_facts(
         k=passages,
         demos=demos,
         extractor=extractor,
-        strict=strict,
         cache=AnswerCache(cache) if cache is not None else None,
         options=judge_args,
         abstain_detector=abstain_detector,

@@ -116,7 +116,7 @@ class FactScorer:
             "demonstrations": self.extractor.demonstrations if self.extractor else "none",
             "retrieval": self.retriever.spec,
             "passages": self.retriever.k,
-            "strict": getattr(self.verifier, "strict", False),
+            "reading": self.verifier.options.reading if isinstance(self.verifier, ModelVerifier) else "labels",
             "abstain_detector": self.abstain_detector,
             "sentence_style": self.style,
         }
@@ -253,7 +253,6 @@ def open_scorer(
     k: int = PASSAGES,
     demos: str | Path | None = None,
     extractor: str | None = None,
-    strict: bool = False,
     cache: AnswerCache | None = None,
     options: dict[str, Any] | None = None,
     **settings: Any,
@@ -271,7 +270,6 @@ def open_scorer(
     engine = None
     if isinstance(annotator, FactVerifier):
         verifier, engine = annotator.verifier, annotator.verifier.engine
-        verifier.strict = strict or verifier.strict
     else:
         verifier = AnnotatorVerifier(annotator)
     if extractor is not None:

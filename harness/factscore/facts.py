@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from factuality_harness.harness.annotators.base import Progress
+from factuality_harness.harness.annotators.reading import spoken
+from factuality_harness.harness.annotators.watch import FailureWatch
 from factuality_harness.harness.engines import CachedEngine, Message, Reply, Sampling
-from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.errors import EngineError, HarnessError
 from factuality_harness.harness.factscore.retrieval import BM25Index
 from factuality_harness.harness.io.jsonl import open_text, read_jsonl
 from factuality_harness.harness.prompts import prompt
@@ -29,7 +31,18 @@ from factuality_harness.harness.sentences import LANGUAGES
 FIXED = 7
 MAX_TOKENS = 512
 _ECHO = 200  # characters of an answer kept in an error
-_BULLET = re.compile(r"^\s*(?:[-*•–—・]|\(?\d{1,2}[.)、])\s*(?P<fact>\S.*?)\s*$")
+TRIAL = "Paris is the capital of France."  # what an extractor is tried on before a run
+_NUMBER = r"(?:\d+|[０-９]+|[a-zA-Z]|[ivxIVX]{1,5}|[一二三四五六七八九十]{1,3})"
+_ITEM = re.compile(
+    r"^\s*(?:>\s*)?(?:\*\*|__)?\s*(?:"
+    r"[-+•‣▪▫◦●○■□◆◇➤►▸·・–—*](?!\*)\s*"
+    rf"|[(\[（【［]\s*{_NUMBER}\s*[)\]）】］][.:、]?\s*"
+    rf"|{_NUMBER}\s*[.)、．）:：](?!\d)\s*"
+    r"|[①-⑳⑴-⒛Ⓐ-ⓩ❶-❿㈠-㈩]\s*"
+    rf"|(?:atomic\s+)?fact\s*{_NUMBER}?\s*[:.：)]\s*|事实\s*{_NUMBER}?\s*[:：.、]\s*"
+    r")(?:\*\*|__)?\s*(?P<fact>\S.*?)\s*$",
+    re.IGNORECASE,
+)
 _NONE = re.compile(r"^\W*(?:no\s+(?:atomic\s+|checkable\s+)?facts?|无事实|没有事实|无可核查的?事实)\W*$", re.IGNORECASE)
 
 
@@ -103,16 +116,61 @@ class Extraction:
 
 
 def parse_facts(answer: str) -> tuple[str, ...] | None:
-    """The facts in the lines that begin with a dash, bullet or number, each once; () for "No facts"; None:
-    neither.
+    """The facts an answer lists, each once; () for "No facts"; None: neither.
 
-    Lines of other kinds (a preamble, a remark) are passed over.
+    Lists are lines that begin with a dash, a bullet, a number, a letter or a circled number, in bold, in brackets or
+    full width, with or without "Fact"; or JSON. The first unbroken list counts: remarks before and after it, and a list
+    that follows a remark such as "Note:", are passed over.
     """
-    lines = [m["fact"] for line in answer.splitlines() if (m := _BULLET.match(line))]
-    facts = [f for f in lines if re.search(r"\w", f) and not _NONE.match(f)]
+    listed = _from_json(answer)
+    if listed is None:
+        listed = _first_list(answer)
+    facts = [fact for text in listed if (fact := _unquoted(text)) and re.search(r"\w", fact) and not _NONE.match(fact)]
     if facts:
         return tuple(dict.fromkeys(facts))
-    return () if any(_NONE.match(text) for text in (*lines, *answer.splitlines())) else None
+    return () if any(_NONE.match(text) for text in (*listed, *answer.splitlines())) else None
+
+
+def _first_list(answer: str) -> list[str]:
+    found: list[str] = []
+    for line in answer.splitlines():
+        if match := _ITEM.match(line):
+            found.append(match["fact"])
+        elif found and line.strip() and not line.strip().startswith("```"):
+            break
+    return found
+
+
+def _from_json(answer: str) -> list[str] | None:
+    """Texts of a JSON list, or of the lists in a JSON object, fenced or bare; None where it is no JSON."""
+    fenced = re.search(r"```(?:json)?\s*(.*?)```", answer, re.DOTALL)
+    body = (fenced[1] if fenced else answer).strip()
+    if not body.startswith(("[", "{")):
+        return None
+    try:
+        data: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    rows = data if isinstance(data, list) else [r for v in data.values() for r in (v if isinstance(v, list) else [v])]
+    texts = [
+        next((v for v in row.values() if isinstance(v, str)), "") if isinstance(row, dict) else row for row in rows
+    ]
+    return [text for text in texts if isinstance(text, str)]
+
+
+def _unquoted(text: str) -> str:
+    """Without the bold marks or quotes around all of it."""
+    text = text.strip().rstrip("*_").strip() if text.count("**") % 2 else text.strip()
+    for start, end in ('""', "“”", "''", "‘’", "「」", "『』", "«»", ("**", "**"), ("__", "__"), "``"):
+        if len(text) > len(start) + len(end) and text.startswith(start) and text.endswith(end):
+            text = text[len(start) : -len(end)].strip()
+    return text
+
+
+def facts_of(reply: Reply) -> tuple[str, ...] | None:
+    """The facts of a reply, its thinking set aside; None for an answer of no use, a list cut at the token limit too."""
+    text, _ = spoken(reply)
+    return None if text is None or reply.cut else parse_facts(text)
 
 
 class FactExtractor:
@@ -124,15 +182,27 @@ class FactExtractor:
         demonstrations: Demonstrations | None = None,
         *,
         max_tokens: int = MAX_TOKENS,
+        stop_after: int = 20,
     ) -> None:
-        """demonstrations: for all languages; by default those shipped here for each sentence's language."""
+        """demonstrations: for all languages; by default those shipped here for each sentence's language. stop_after:
+        see `FailureWatch`."""
         self.engine = engine
+        self.stop_after = stop_after
         self.sampling = Sampling(max_tokens=max_tokens)
         self._demonstrations = demonstrations
         self.demonstrations = demonstrations.name if demonstrations is not None else "own"
 
     def check(self) -> None:
+        """Raises EngineError when the engine is not there, or its model takes no plain sentence apart."""
         self.engine.engine.check()
+        if self.engine.engine.remote:
+            trial = FactExtractor(self.engine.uncached(), self._demonstrations, max_tokens=self.sampling.max_tokens)
+            (found,) = trial.extract([(TRIAL, "en")])
+            if found.facts is None:
+                raise EngineError(
+                    f"fact extractor {self.engine.engine.identity} was tried on one plain sentence and failed: "
+                    f"{found.detail}"
+                )
 
     def conversation(self, sentence: str, language: str) -> list[Message]:
         """What the model is asked about `sentence`.
@@ -172,21 +242,22 @@ class FactExtractor:
         """
         results: dict[int, Extraction] = {}
         again: dict[int, list[Message]] = {}
+        watch = FailureWatch(f"fact extractor {self.engine.engine.identity}", self.stop_after)
 
         def settle(index: int, extraction: Extraction) -> None:
             results[index] = extraction
+            watch.note(extraction.detail if extraction.facts is None else "")
             if progress is not None:
                 progress(1)
 
         def take(index: int, reply: Reply, last: bool) -> None:
-            if reply.text is None:
-                settle(index, Extraction(None, reply.error))
-            elif (facts := parse_facts(reply.text)) is not None:
+            text, why = spoken(reply)
+            if (facts := facts_of(reply)) is not None:
                 settle(index, Extraction(facts))
-            elif last:
-                settle(index, Extraction(None, f"no fact in the answer: {reply.text[:_ECHO]!r}"))
+            elif text is None or last:
+                settle(index, Extraction(None, why or f"no list of facts in the answer: {text[:_ECHO]!r}"))
             else:
-                again[index] = self.reminder(*sentences[index], reply.text)
+                again[index] = self.reminder(*sentences[index], text)
 
         first = [self.conversation(text, language) for text, language in sentences]
         self._ask(dict(enumerate(first)), lambda i, reply: take(i, reply, False))
@@ -196,4 +267,9 @@ class FactExtractor:
     def _ask(self, conversations: dict[int, list[Message]], take: Callable[[int, Reply], None]) -> None:
         if conversations:
             order = list(conversations)
-            self.engine.complete(list(conversations.values()), self.sampling, lambda i, reply: take(order[i], reply))
+            self.engine.complete(
+                list(conversations.values()),
+                self.sampling,
+                lambda i, reply: take(order[i], reply),
+                keep=lambda _, reply: facts_of(reply) is not None,
+            )

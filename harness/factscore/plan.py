@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from factuality_harness.harness.engines import CachedEngine, Conversation, Sampling
-from factuality_harness.harness.engines.cache import request_key
+from factuality_harness.harness.engines import CachedEngine, Conversation, Reply, Sampling
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.factscore.evaluator import FactScorer, Place
-from factuality_harness.harness.factscore.facts import Extraction, FactExtractor, parse_facts
+from factuality_harness.harness.factscore.facts import Extraction, FactExtractor, facts_of
 from factuality_harness.harness.factscore.scored import TopicResponse
 from factuality_harness.harness.factscore.verify import AnnotatorVerifier, ModelVerifier
 
@@ -156,8 +155,8 @@ def _requests(
     asked: set[bytes] = set()
     for conversation, language in conversations:
         total += 1
-        key = request_key(engine.engine.identity, conversation, sampling)
-        if engine.cache.get([key]):
+        key = engine.key(conversation, sampling)
+        if engine.cached([key]):
             cached += 1
         elif key not in asked:
             asked.add(key)
@@ -204,19 +203,9 @@ def _extraction(
 
 
 def _known(extractor: FactExtractor, text: str, language: str) -> Extraction | None:
-    """What extraction gives if the cache holds all of it, the second try included; else None."""
+    """What extraction gives where the cache holds it; else None."""
 
-    def stored(conversation: Conversation) -> str | None:
-        key = request_key(extractor.engine.engine.identity, conversation, extractor.sampling)
-        return extractor.engine.cache.get([key]).get(key)
-
-    answer = stored(extractor.conversation(text, language))
-    if answer is None:
-        return None
-    facts = parse_facts(answer)
-    if facts is None:
-        again = stored(extractor.reminder(text, language, answer))
-        if again is None:
-            return None
-        facts = parse_facts(again)
-    return Extraction(facts)
+    key = extractor.engine.key(extractor.conversation(text, language), extractor.sampling)
+    answer = extractor.engine.cached([key]).get(key)
+    facts = None if answer is None else facts_of(Reply(answer))
+    return None if facts is None else Extraction(facts)

@@ -8,15 +8,20 @@ import re
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Literal, Protocol
+
+from pydantic import NonNegativeInt, PositiveInt
 
 from factuality_harness.harness.annotation import Label
 from factuality_harness.harness.annotators.base import Annotator, Claim, Progress
+from factuality_harness.harness.annotators.reading import read_truth, spoken
+from factuality_harness.harness.annotators.watch import FailureWatch
 from factuality_harness.harness.engines import CachedEngine, Message, Reply, Sampling
+from factuality_harness.harness.errors import EngineError
 from factuality_harness.harness.factscore.knowledge import Passage
 from factuality_harness.harness.prompts import prompt
+from factuality_harness.harness.settings import Settings, read_settings
 
-MAX_TOKENS = 32
 _ECHO = 200  # characters of an answer kept in a verdict
 _DENIAL = {"not", "cannot", "unknown", "information"}
 _DENIAL_ZH = ("不", "没有", "未", "无法", "信息")
@@ -65,13 +70,12 @@ class Verifier(Protocol):
         """One verdict a query, in order. Raises EngineError when its engine fails as a whole."""
 
 
-def parse_verdict(answer: str, language: str = "en", *, strict: bool = False) -> Verdict:
-    """Read an answer as FActScore does where it has no logits.
+def reference_verdict(answer: str, language: str = "en") -> Verdict:
+    """Read an answer as FActScore's code does where it has no logits; for comparison with published numbers only.
 
-    One of true/false decides; of both, the one that comes last; with neither the fact counts as supported,
-    unless the answer has a word of {not, cannot, unknown, information}, and the verdict is marked undecided.
-    strict: with neither there is no verdict (supported None). For `zh`, 正确 and 错误 are read as true and
-    false, and the words of denial are 不, 没有, 未, 无法, 信息.
+    One of true/false decides; of both, the one that comes last; with neither, an empty answer too, the fact counts as
+    SUPPORTED, unless the answer has a word of {not, cannot, unknown, information}, and the verdict is marked undecided.
+    For `zh`, 正确 and 错误 are read as true and false, and the words of denial are 不, 没有, 未, 无法, 信息.
     """
     text = answer.lower()
     if language == "zh":
@@ -80,11 +84,43 @@ def parse_verdict(answer: str, language: str = "en", *, strict: bool = False) ->
     true, false = text.rfind("true"), text.rfind("false")
     if true != false:  # -1 is "absent", so they are equal only when both are
         return Verdict(true > false)
-    if strict:
-        return Verdict(None, undecided=True, detail=f"neither true nor false: {answer[:_ECHO]!r}")
     denied = not _DENIAL.isdisjoint(text.translate(_PUNCTUATION).split())
     denied = denied or (language == "zh" and any(word in text for word in _DENIAL_ZH))
     return Verdict(not denied, undecided=True, detail=f"neither true nor false: {answer[:_ECHO]!r}")
+
+
+def read_verdict(reply: Reply) -> Verdict:
+    """What a verifier states; undecided, without a verdict, where it states nothing or both (`read_truth`)."""
+    text, why = spoken(reply)
+    if text is None:
+        return Verdict(None, undecided=True, detail=why)
+    if reply.cut:
+        return Verdict(None, undecided=True, detail=f"cut at the token limit: {text[:_ECHO]!r}")
+    supported = read_truth(text)
+    if supported is None:
+        return Verdict(None, undecided=True, detail=f"neither true nor false: {text[:_ECHO]!r}")
+    return Verdict(supported)
+
+
+class VerifierOptions(Settings):
+    """max_tokens: limit of an answer; a judge that thinks needs thousands. guided: constrain answers to True and False
+    where the engine can. reading: `stated`, or `reference` for FActScore's own (see `reference_verdict`). stop_after:
+    see `FailureWatch`."""
+
+    max_tokens: PositiveInt = 256
+    guided: bool = True
+    reading: Literal["stated", "reference"] = "stated"
+    stop_after: NonNegativeInt = 20
+
+
+TRIAL = Query(
+    topic="France",
+    question="What is the capital of France?",
+    fact="Paris is the capital of France.",
+    language="en",
+    passages=(Passage("France", "France is a country in western Europe. Its capital and largest city is Paris."),),
+)
+"""What a verifier is tried on before a run."""
 
 
 class ModelVerifier:
@@ -94,18 +130,24 @@ class ModelVerifier:
     they stand in reverse, the best one last and next to the fact.
     """
 
-    def __init__(self, engine: CachedEngine, *, strict: bool = False, max_tokens: int = MAX_TOKENS) -> None:
-        """strict: an answer with neither true nor false gives no verdict (see `parse_verdict`)."""
+    def __init__(self, engine: CachedEngine, **options: Any) -> None:
+        """options: `VerifierOptions`. Raises HarnessError for one that is wrong."""
+        self.options = read_settings(VerifierOptions, options, "judge_args of factscore")
         self.engine = engine
-        self.sampling = Sampling(max_tokens=max_tokens)
-        self.strict = strict
+        choices = ("True", "False") if self.options.guided and self.options.reading == "stated" else ()
+        self.sampling = Sampling(max_tokens=self.options.max_tokens, choices=choices)
 
     @property
     def spec(self) -> str:
         return f"factscore@{self.engine.engine.identity}"
 
     def check(self) -> None:
+        """Raises EngineError when the engine is not there, or its model gives no verdict on a plain fact."""
         self.engine.engine.check()
+        if self.engine.engine.remote and self.options.reading == "stated":
+            (verdict,) = ModelVerifier(self.engine.uncached(), **self.options.model_dump()).verify([TRIAL])
+            if verdict.supported is None:
+                raise EngineError(f"{self.spec} was tried on one plain fact and failed: {verdict.detail}")
 
     def conversation(self, query: Query) -> list[Message]:
         """What the model is asked about one fact."""
@@ -115,17 +157,26 @@ class ModelVerifier:
         return [{"role": "user", "content": text}]
 
     def verify(self, queries: Sequence[Query], progress: Progress | None = None) -> list[Verdict]:
+        """Raises EngineError, too, when nothing but failures of one kind comes back."""
+        watch = FailureWatch(self.spec, self.options.stop_after)
+
         def take(index: int, reply: Reply) -> None:
+            verdict = self._read(queries[index], reply)
+            watch.note(verdict.detail if verdict.supported is None else "")
             if progress is not None:
                 progress(1)
 
-        replies = self.engine.complete([self.conversation(q) for q in queries], self.sampling, take)
+        def keep(index: int, reply: Reply) -> bool:
+            return self._read(queries[index], reply).supported is not None
+
+        replies = self.engine.complete([self.conversation(q) for q in queries], self.sampling, take, keep)
         return [self._read(q, reply) for q, reply in zip(queries, replies, strict=True)]
 
     def _read(self, query: Query, reply: Reply) -> Verdict:
-        if reply.text is None:
-            return Verdict(None, detail=reply.error)
-        return parse_verdict(reply.text, query.language, strict=self.strict)
+        if self.options.reading == "reference":
+            failed = Verdict(None, detail=reply.error)
+            return failed if reply.text is None else reference_verdict(reply.text, query.language)
+        return read_verdict(reply)
 
 
 class AnnotatorVerifier:

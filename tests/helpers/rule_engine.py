@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 from factuality_harness.harness.engines import Conversation, Reply, Sampling
 from factuality_harness.harness.engines.base import Batch
@@ -22,6 +23,9 @@ class RuleEngine:
     """MUMBLE: no fact lines, ever. STUTTER: none at the first try. TOOLONG: refused. VAGUE, UNSURE: neither
     true nor false. fail_after: the engine breaks down after that many answers.
     """
+
+    settings: ClassVar[dict[str, Any]] = {}
+    remote = False
 
     def __init__(self, fail_after: int | None = None) -> None:
         self.identity = "rule#1"

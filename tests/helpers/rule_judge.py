@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 from factuality_harness.harness.engines import Conversation, Reply, Sampling
 from factuality_harness.harness.engines.base import Batch
@@ -38,8 +39,10 @@ def _answer(messages: Conversation, document: str, sentence: str) -> str | None:
     if "REFUSE" in sentence:
         return None
     asked = [m["content"] for m in messages if m["role"] == "user"]
-    again = asked[-1].startswith(_AGAIN)
-    last = asked[-2] if again else asked[-1]
+    alone = asked[-1].startswith(_AGAIN)
+    # After an empty answer the reminder stands in the question's own message.
+    again = alone or any(f"\n\n{opening}" in asked[-1] for opening in _AGAIN)
+    last = asked[-2] if alone else asked[-1]
     if len(last) > 200 or last == asked[0]:
         if "MUMBLE" in sentence or ("STUTTER" in sentence and not again):
             return "Well, who can say?"
@@ -70,6 +73,9 @@ class RuleEngine:
 
     fail_after: it breaks down after that many answers. delay: seconds a batch. asked: every request it saw.
     """
+
+    settings: ClassVar[dict[str, Any]] = {}
+    remote = False
 
     def __init__(self, identity: str = "rules#1", *, fail_after: int | None = None, delay: float = 0.0) -> None:
         self.identity = identity

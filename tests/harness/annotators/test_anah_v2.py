@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -23,6 +24,8 @@ UPSTREAM = parse_prompts(upstream_shape.SOURCE)
 class Scripted:
     """Answers by the opening words of the last message, whatever the sentence."""
 
+    settings: ClassVar[dict[str, Any]] = {}
+    remote = False
     identity = "scripted#1"
 
     def __init__(self, **answers: str) -> None:

@@ -175,7 +175,7 @@ class TestCheck:
 
     def test_a_refused_key(self, server: JudgeServer) -> None:
         server.key = KEY
-        with pytest.raises(EngineError, match="refused the key; set OPENAI_API_KEY"):
+        with pytest.raises(EngineError, match=r"refused the key \(.*\); set JUDGE_API_KEY or OPENAI_API_KEY"):
             OpenAIEngine(f"{server.url}#rules").check()
 
     def test_the_only_model_needs_no_name(self, server: JudgeServer) -> None:

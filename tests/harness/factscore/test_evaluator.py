@@ -61,10 +61,10 @@ def test_facts_and_verdicts(results: list[ScoredResponse]) -> None:
         ("Ada died in 1852.", True),
     ]
     assert [s.label() for s in ada.sentences] == [Label.OK, Label.NOFACT]
-    assert [[f.supported for f in s.facts] for s in bob.sentences] == [[True, True, False], [False], []]
+    assert [[f.supported for f in s.facts] for s in bob.sentences] == [[True, None, None], [False], []]
     assert [f.undecided for f in bob.facts] == [False, True, True, False]
     assert [s.label() for s in bob.sentences] == [Label.UNVERIFIABLE, Label.UNVERIFIABLE, Label.UNPARSED]
-    assert "no fact in the answer" in bob.sentences[2].detail
+    assert "no list of facts in the answer" in bob.sentences[2].detail
     assert (sorry.abstained, sorry.facts) == (True, ())
     assert [s.label() for s in sorry.sentences] == [Label.NOFACT]
     assert (empty.abstained, empty.sentences) == (True, ())

@@ -150,7 +150,7 @@ def test_extraction(engine: CachedEngine) -> None:
     assert results[0] == Extraction(("Ada was a poet.", "a scientist."))
     assert results[1] == Extraction(("STUTTER.", "Ada."))
     assert results[2].facts is None
-    assert results[2].detail == "no fact in the answer: 'Let me think about that.'"
+    assert results[2].detail == "no list of facts in the answer: 'Let me think about that.'"
     assert results[3] == Extraction(())
     assert results[4] == Extraction(None, "prompt too long")
     assert results[5] == Extraction(("她生于伦敦.", "卒于巴黎."))

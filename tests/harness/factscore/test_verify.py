@@ -7,9 +7,15 @@ from pathlib import Path
 import pytest
 
 from factuality_harness.harness.annotators.spec import JudgeSpec
-from factuality_harness.harness.engines import AnswerCache, CachedEngine
+from factuality_harness.harness.engines import AnswerCache, CachedEngine, Reply
 from factuality_harness.harness.factscore.knowledge import Passage
-from factuality_harness.harness.factscore.verify import AnnotatorVerifier, ModelVerifier, Query, parse_verdict
+from factuality_harness.harness.factscore.verify import (
+    AnnotatorVerifier,
+    ModelVerifier,
+    Query,
+    read_verdict,
+    reference_verdict,
+)
 from tests.helpers.rule_engine import RuleEngine
 
 PASSAGES = (Passage("Ada", "Ada was born in London in 1815."), Passage("Ada", "Byron was a poet."))
@@ -36,10 +42,9 @@ def engine(tmp_path: Path) -> CachedEngine:
         ("True or False? True", True),
     ],
 )
-def test_a_word_decides_and_of_both_the_later(answer: str, supported: bool) -> None:
-    for strict in (False, True):
-        verdict = parse_verdict(answer, strict=strict)
-        assert (verdict.supported, verdict.undecided) == (supported, False)
+def test_reference_a_word_decides_and_of_both_the_later(answer: str, supported: bool) -> None:
+    verdict = reference_verdict(answer)
+    assert (verdict.supported, verdict.undecided) == (supported, False)
 
 
 @pytest.mark.parametrize(
@@ -55,12 +60,10 @@ def test_a_word_decides_and_of_both_the_later(answer: str, supported: bool) -> N
         ("Nothing notable", True),  # whole words only
     ],
 )
-def test_neither_word(answer: str, supported: bool) -> None:
-    verdict = parse_verdict(answer)
+def test_reference_neither_word(answer: str, supported: bool) -> None:
+    verdict = reference_verdict(answer)
     assert (verdict.supported, verdict.undecided) == (supported, True)
-    strict = parse_verdict(answer, strict=True)
-    assert (strict.supported, strict.undecided) == (None, True)
-    assert "neither true nor false" in strict.detail
+    assert "neither true nor false" in verdict.detail
 
 
 @pytest.mark.parametrize(
@@ -74,8 +77,8 @@ def test_neither_word(answer: str, supported: bool) -> None:
         ("是的", True, True),
     ],
 )
-def test_chinese_answers(answer: str, supported: bool, undecided: bool) -> None:
-    verdict = parse_verdict(answer, "zh")
+def test_reference_chinese_answers(answer: str, supported: bool, undecided: bool) -> None:
+    verdict = reference_verdict(answer, "zh")
     assert (verdict.supported, verdict.undecided) == (supported, undecided)
 
 
@@ -93,19 +96,35 @@ def test_model_verifier(engine: CachedEngine) -> None:
     facts = ["Ada was born in London in 1815.", "She was born in Paris.", "VAGUE.", "UNSURE.", "TOOLONG."]
     done: list[int] = []
     verdicts = verifier.verify([query(f) for f in facts], done.append)
-    assert [v.supported for v in verdicts] == [True, False, True, False, None]
-    assert [v.undecided for v in verdicts] == [False, False, True, True, False]
+    assert [v.supported for v in verdicts] == [True, False, None, None, None]
+    assert [v.undecided for v in verdicts] == [False, False, True, True, True]
     assert verdicts[4].detail == "prompt too long"
     assert sum(done) == 5
     assert verifier.spec == "factscore@rule#1"
     verifier.check()
-    strict = ModelVerifier(engine, strict=True).verify([query(f) for f in facts[:4]])
-    assert [v.supported for v in strict] == [True, False, None, None]
-    assert engine.asked == 5  # the same answers, read differently
+    reference = ModelVerifier(engine, reading="reference").verify([query(f) for f in facts])
+    assert [v.supported for v in reference] == [True, False, True, False, None]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(None, "refused"),
+        Reply(""),
+        Reply("<think>it is true", cut=True),
+        Reply("True because the passages", cut=True),
+        Reply("I'm sorry, I can't assist with that request."),
+        Reply("Neither."),
+    ],
+)
+def test_no_answer_is_never_supported(reply: Reply) -> None:
+    verdict = read_verdict(reply)
+    assert (verdict.supported, verdict.undecided) == (None, True)
+    assert verdict.detail
 
 
 def test_annotator_verifier() -> None:
-    verifier = AnnotatorVerifier(JudgeSpec("lexical").open())
+    verifier = AnnotatorVerifier(JudgeSpec.parse("lexical").open())
     verifier.check()
     verdicts = verifier.verify(
         [query("Ada was born in London in 1815."), query("She sailed to Peru in 1790."), query("Ok.")]

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -47,6 +48,9 @@ DRAW = Sampling(max_tokens=32, temperature=0.8, top_k=40)
 
 class Fake:
     """Answers from question, seed and document; says nothing to SILENT and refuses REFUSED."""
+
+    settings: ClassVar[dict[str, Any]] = {}
+    remote = False
 
     asked: list[tuple[str, int]] = []  # noqa: RUF012
 

@@ -1,0 +1,108 @@
+"""Parameters of a chat request that a server takes: what it refuses is renamed or left out, once, and written down.
+
+Servers differ: GPT-5 and o-series want `max_completion_tokens` and no temperature, Claude takes temperature or top_p,
+Mistral knows no `seed`, constrained answers have two forms. The first refusal teaches it; every later request is sent
+in the form learned.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from factuality_harness.harness.engines.base import Sampling
+
+log = logging.getLogger(__name__)
+
+_REFUSAL = re.compile(
+    r"unsupported|not supported|does not support|doesn't support|unrecogni[sz]ed|unknown|extra (?:fields|inputs)"
+    r"|extra_forbidden|not permitted|not allowed|can ?not both|only one|unexpected|deprecated|not available"
+    r"|only the default|additional propert|no longer|not a valid|invalid (?:param|arg|value|type)|instead"
+    r"|mutually exclusive",
+    re.IGNORECASE,
+)
+_TOO_LONG = re.compile(r"context (?:length|window|size)|too long|too large|maximum .{0,20}tokens", re.IGNORECASE)
+_PLAIN = ("temperature", "top_p", "top_k", "seed")
+_LENGTHS = ("max_tokens", "max_completion_tokens")
+_CONSTRAINTS = ("structured_outputs", "response_format", "")  # vLLM and SGLang; OpenAI and llama.cpp; none
+
+
+class Parameters:
+    """The form of a request's parameters, learned from refusals. Safe for several threads.
+
+    learned: what was changed, in words, for the records.
+    """
+
+    def __init__(self, fixed: Mapping[str, Any]) -> None:
+        """fixed: fields the user asked for in every request; they are never left out."""
+        self._fixed = dict(fixed)
+        self._lock = threading.Lock()
+        self._refused: set[str] = set()
+        self.learned: list[str] = []
+
+    def _first(self, names: tuple[str, ...]) -> str:
+        return next((name for name in names if name not in self._refused), names[-1])
+
+    def body(self, sampling: Sampling) -> dict[str, Any]:
+        """Fields of a request. What is at its neutral value is not sent: top_p 1, top_k 0, the seed of greedy
+        decoding."""
+        values: dict[str, Any] = {"temperature": sampling.temperature}
+        if not any(name in self._fixed for name in _LENGTHS):
+            values[self._first(_LENGTHS)] = sampling.max_tokens
+        values |= {"top_p": sampling.top_p} if sampling.top_p != 1 else {}
+        values |= {"top_k": sampling.top_k} if sampling.top_k else {}
+        values |= {"seed": sampling.seed} if sampling.temperature > 0 else {}
+        if sampling.choices:
+            match self._first(_CONSTRAINTS):
+                case "structured_outputs":
+                    values["structured_outputs"] = {"choice": list(sampling.choices)}
+                case "response_format":
+                    values["response_format"] = _label_schema(sampling.choices)
+        return {name: value for name, value in values.items() if name not in self._refused} | self._fixed
+
+    def learn(self, sent: Mapping[str, Any], refusal: str) -> bool:
+        """Change the form after a refusal of `sent`; True where asking again makes sense.
+
+        False where the refusal is of something else: the content, or a field that the user asked for.
+        """
+        if not _REFUSAL.search(refusal):
+            return False
+        named = {name for name in sent if re.search(rf"\b{name}\b", refusal)} - {*self._fixed}
+        if _TOO_LONG.search(refusal) and "instead" not in refusal:
+            return False
+        with self._lock:
+            if named & self._refused:  # this request was on its way when another one taught it
+                return True
+            if {"temperature", "top_p"} <= named:
+                return self._refuse("top_p")
+            for name in (*_CONSTRAINTS[:-1], *_LENGTHS, *_PLAIN):
+                if name in named:
+                    other = set(_LENGTHS) - {name}
+                    if name in _LENGTHS and other <= self._refused:
+                        return False
+                    return self._refuse(name)
+        return False
+
+    def _refuse(self, name: str) -> bool:
+        self._refused.add(name)
+        words = f"without {name}"
+        if name in _LENGTHS:
+            words = f"with {self._first(_LENGTHS)} instead of {name}"
+        elif name in _CONSTRAINTS:
+            words = f"with {self._first(_CONSTRAINTS) or 'unconstrained answers'} instead of {name}"
+        self.learned.append(words)
+        log.warning("the server refuses %s; asking on %s", name, words)
+        return True
+
+
+def _label_schema(choices: tuple[str, ...]) -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "properties": {"label": {"type": "string", "enum": list(choices)}},
+        "required": ["label"],
+        "additionalProperties": False,
+    }
+    return {"type": "json_schema", "json_schema": {"name": "label", "strict": True, "schema": schema}}
