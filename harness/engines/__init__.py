@@ -37,14 +37,15 @@ def check_engine(spec: str) -> tuple[str, str]:
     return name, target
 
 
-def open_engine(spec: str, cache: AnswerCache | None = None, **options: Any) -> CachedEngine:
+def open_engine(spec: str, cache: AnswerCache | None = None, *, role: str = "judge", **options: Any) -> CachedEngine:
     """Engine from `openai:URL#MODEL`, `vllm:MODEL` or `hf:MODEL`, with the cache in front.
 
-    options go to the engine (concurrency, timeout, batch_size, …). Raises HarnessError for a misspelt spec or option.
+    role: `judge` or `model`, which decides where a server's key is read from. options go to the engine (concurrency,
+    timeout, batch_size, …). Raises HarnessError for a misspelt spec or option.
     """
     name, target = check_engine(spec)
     try:
-        engine: Engine = ENGINES[name](target, **options)
+        engine: Engine = ENGINES[name](target, *([role] if name == "openai" else []), **options)
     except TypeError as error:
         raise HarnessError(f"engine {name}: {error}") from error
     return CachedEngine(engine, cache if cache is not None else AnswerCache())

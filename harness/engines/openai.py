@@ -68,8 +68,9 @@ class OpenAIEngine:
     OPTIONS = OpenAIOptions
     remote = True
 
-    def __init__(self, target: str, *, role: str = "judge", **options: Any) -> None:
-        """target: `URL` or `URL#MODEL`; without a model the server must serve exactly one. options: `OpenAIOptions`.
+    def __init__(self, target: str, role: str = "judge", **options: Any) -> None:
+        """target: `URL` or `URL#MODEL`; without a model the server must serve exactly one. role: see `KEYS`. options:
+        `OpenAIOptions`.
 
         Raises HarnessError for a malformed URL, one that carries a password, and a wrong option.
         """

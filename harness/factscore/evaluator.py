@@ -31,7 +31,7 @@ from factuality_harness.harness.factscore.knowledge import (
 )
 from factuality_harness.harness.factscore.retrieval import PASSAGES, BM25Retriever, Retriever, open_retriever
 from factuality_harness.harness.factscore.scored import Fact, ScoredResponse, SentenceFacts, TopicResponse
-from factuality_harness.harness.factscore.verify import AnnotatorVerifier, Query, Verdict, Verifier
+from factuality_harness.harness.factscore.verify import AnnotatorVerifier, ModelVerifier, Query, Verdict, Verifier
 from factuality_harness.harness.sentences import STYLES, Style, split
 
 STYLE: Style = "spacy"

@@ -43,7 +43,7 @@ def _answer(messages: Conversation, document: str, sentence: str) -> str | None:
     # After an empty answer the reminder stands in the question's own message.
     again = alone or any(f"\n\n{opening}" in asked[-1] for opening in _AGAIN)
     last = asked[-2] if alone else asked[-1]
-    if len(last) > 200 or last == asked[0]:
+    if last == asked[0] or not last.startswith(("Step", "第")):
         if "MUMBLE" in sentence or ("STUTTER" in sentence and not again):
             return "Well, who can say?"
         return (

@@ -17,6 +17,7 @@ from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import read_jsonl
 from factuality_harness.harness.prompts import prompt
 from factuality_harness.harness.questions import digest
+from factuality_harness.harness.thinking import set_thinking_aside
 from factuality_harness.training.preferences.append_log import append, resume
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,11 @@ def _check(questions: Sequence[Question], n: int, sampling: Sampling) -> None:
         raise HarnessError(f"temperature 0 gives {n} times the same answer; raise it, or take 1 sample")
 
 
+def _says(_: int, reply: Reply) -> bool:
+    """Whether an answer is worth keeping; one that fills its limit is an answer, too."""
+    return reply.text is not None and bool(reply.text.strip())
+
+
 def draw(
     questions: Sequence[Question],
     engine: CachedEngine,
@@ -71,8 +77,9 @@ def draw(
     """`n` samples per question, question by question; memory is bounded by `QUESTIONS_IN_FLIGHT` questions.
 
     Sample k has seed `sampling.seed + k`, so runs are independent when their seeds are `n` apart. All questions of a
-    window are sent at once for every k. done: places to leave out. counts: gets asked, failed (the engine could not
-    answer: no sample) and empty. Raises HarnessError for settings that cannot work, EngineError when the engine fails
+    window are sent at once for every k. Thinking is no part of a sample. done: places to leave out. counts: gets asked,
+    failed (the engine could not answer: no sample), empty, and thinking_cut (empty, since it ended inside its
+    thinking). Raises HarnessError for settings that cannot work, EngineError when the engine fails
     as a whole.
     """
     _check(questions, n, sampling)
@@ -88,7 +95,7 @@ def draw(
         for k in range(n):
             left = [(i, q) for i, q in enumerate(window) if (q.language, q.topic, q.question, k) not in done]
             conversations = [[{"role": "user", "content": ask(q, with_document)}] for _, q in left]
-            replies = engine.complete(conversations, replace(sampling, seed=sampling.seed + k), replied)
+            replies = engine.complete(conversations, replace(sampling, seed=sampling.seed + k), replied, keep=_says)
             for (i, q), reply in zip(left, replies, strict=True):
                 counts["asked"] += 1
                 if reply.text is None:
@@ -96,8 +103,10 @@ def draw(
                         log.warning("no answer to %r: %s", q.question, reply.error)
                     counts["failed"] += 1
                     continue
-                counts["empty"] += not reply.text.strip()
-                found[i, k] = Sample(q, reply.text, k)
+                said = set_thinking_aside(reply.text)
+                counts["empty"] += not said.text.strip()
+                counts["thinking_cut"] += said.cut
+                found[i, k] = Sample(q, said.text, k)
         yield from (found[place] for place in sorted(found))
 
 
@@ -119,7 +128,7 @@ def sample(
     and when nothing was answered at all; EngineError when the engine fails.
     """
     _check(questions, n, sampling)
-    engine = open_engine(engine_spec, **(engine_args or {}))
+    engine = open_engine(engine_spec, role="model", **(engine_args or {}))
     engine.engine.check()
     settings = {
         "engine": engine.engine.identity,

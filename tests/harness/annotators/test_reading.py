@@ -13,10 +13,10 @@ from factuality_harness.harness.annotators.reading import (
     read,
     read_passages,
     read_truth,
-    set_thinking_aside,
     spoken,
 )
 from factuality_harness.harness.engines import Reply
+from factuality_harness.harness.thinking import set_thinking_aside
 
 TYPES: list[tuple[str, Label | None]] = [
     ("**Contradictory**", Label.CONTRADICTORY),

@@ -57,14 +57,14 @@ def test_open() -> None:
     assert isinstance(judge, DialogueAnnotator)
     assert judge.spec == "dialogue@openai#m"
     assert judge.window == 5
-    assert judge.engine.engine.concurrency == 3  # type: ignore[attr-defined]
+    assert judge.engine.engine.options.concurrency == 3  # type: ignore[attr-defined]
 
 
 def test_factscores_verifier_is_a_judge_of_facts_only() -> None:
     spec = JudgeSpec.parse("factscore@openai:http://127.0.0.1:9/v1#m")
-    judge = spec.open({"strict": True, "concurrency": 2}, facts=True)
+    judge = spec.open({"reading": "reference", "concurrency": 2}, facts=True)
     assert isinstance(judge, FactVerifier)
-    assert (judge.spec, judge.verifier.strict) == ("factscore@openai#m", True)
+    assert (judge.spec, judge.verifier.options.reading) == ("factscore@openai#m", "reference")
     with pytest.raises(HarnessError, match=r"does not label the sentences.*score-facts"):
         spec.open()
 

@@ -36,6 +36,8 @@ ITEMS = [
     TopicResponse("小明", "介绍一下小明。", "小明生于伦敦，他是画家。", "zh"),
     TopicResponse("Ada", "Tell me a bio of Ada.", "Ada died in 1852. TOOLONG."),
 ]
+READ = [ITEMS[0], TopicResponse("Bob", "Tell me a bio of Bob.", "Bob was born in Oslo. Bob is from Rome."), *ITEMS[2:5]]
+"""Items of which every answer of the judge is read, and so kept."""
 
 
 def scorer(cache: Path, engine: RuleEngine | None = None, **settings: object) -> FactScorer:
@@ -63,7 +65,7 @@ def test_facts_and_verdicts(results: list[ScoredResponse]) -> None:
     assert [s.label() for s in ada.sentences] == [Label.OK, Label.NOFACT]
     assert [[f.supported for f in s.facts] for s in bob.sentences] == [[True, None, None], [False], []]
     assert [f.undecided for f in bob.facts] == [False, True, True, False]
-    assert [s.label() for s in bob.sentences] == [Label.UNVERIFIABLE, Label.UNVERIFIABLE, Label.UNPARSED]
+    assert [s.label() for s in bob.sentences] == [Label.UNPARSED, Label.UNVERIFIABLE, Label.UNPARSED]
     assert "no list of facts in the answer" in bob.sentences[2].detail
     assert (sorry.abstained, sorry.facts) == (True, ())
     assert [s.label() for s in sorry.sentences] == [Label.NOFACT]
@@ -120,7 +122,7 @@ def test_results_do_not_depend_on_company_or_window(tmp_path: Path, results: lis
 
 
 def test_a_second_run_asks_nothing_and_a_broken_one_goes_on(tmp_path: Path) -> None:
-    items = ITEMS[:5]
+    items = READ
     broken = RuleEngine(fail_after=7)
     with pytest.raises(EngineError):
         scorer(tmp_path, broken).score(items)
@@ -176,7 +178,7 @@ def test_settings_and_options(tmp_path: Path) -> None:
         "demonstrations": "own",
         "retrieval": "bm25",
         "passages": 5,
-        "strict": False,
+        "reading": "stated",
         "abstain_detector": "generic",
         "sentence_style": "spacy",
     }
@@ -192,7 +194,7 @@ def test_open_scorer(tmp_path: Path) -> None:
     page = tmp_path / "k.jsonl"
     page.write_text('{"title": "Ada", "text": "Ada lived."}\n')
     cache = AnswerCache(tmp_path / "a.sqlite")
-    opened = open_scorer("factscore@openai:http://127.0.0.1:9/v1#m", page, cache=cache, strict=True)
+    opened = open_scorer("factscore@openai:http://127.0.0.1:9/v1#m", page, cache=cache)
     assert opened.spec.startswith("factscore@openai")
     assert opened.extractor is not None
     assert open_scorer("lexical", page).extractor is None
@@ -225,12 +227,12 @@ def test_plan_of_a_fresh_run_is_an_estimate(tmp_path: Path) -> None:
 
 
 def test_plan_after_a_run_is_exact(tmp_path: Path) -> None:
-    items = ITEMS[:5]
+    items = READ
     first = scorer(tmp_path)
     first.extractor.extract([("Ada was born in London and Ada died in 1852.", "en")])  # type: ignore[union-attr]
     forecast = plan_calls(first, items)
-    assert (forecast.extraction.cached, forecast.extraction.to_ask) == (1, 5)
-    assert forecast.verification.total == 2 + round(5 * FACTS_PER_SENTENCE)
+    assert (forecast.extraction.cached, forecast.extraction.to_ask) == (1, 4)
+    assert forecast.verification.total == 2 + round(4 * FACTS_PER_SENTENCE)
     results = first.score(items)
     forecast = plan_calls(scorer(tmp_path), items)
     facts = sum(len(r.facts) for r in results)

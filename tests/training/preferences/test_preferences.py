@@ -121,7 +121,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *argv) -> str:
 def test_samples_are_grouped_numbered_and_drawn_with_their_own_seeds(tmp_path):
     out = tmp_path / "s.jsonl"
     counts = sample(questions(3), "fake:m", out, n=2, sampling=DRAW, progress=False)
-    assert counts == {"asked": 6, "failed": 0, "empty": 0, "already": 0}
+    assert counts == {"asked": 6, "failed": 0, "empty": 0, "thinking_cut": 0, "already": 0}
     rows = rows_of(out)
     assert [(r["question"][-2], r["sample"]) for r in rows] == [(str(i), k) for i in range(3) for k in range(2)]
     assert rows[1] == {**questions(1)[0].to_dict(), "response": f"{WRONG_YEAR} Take 1.", "sample": 1}
@@ -144,7 +144,7 @@ def test_in_memory_sampling_reports_refused_and_empty_answers(tmp_path, caplog):
     asked = questions(0, "REFUSED?", "SILENT?", "Who?")
     drawn = list(draw(asked, engine, n=2, sampling=DRAW, counts=counts))
     assert [(s.question.question, s.number) for s in drawn] == [(q, k) for q in ("SILENT?", "Who?") for k in (0, 1)]
-    assert counts == {"asked": 6, "failed": 2, "empty": 2}
+    assert counts == {"asked": 6, "failed": 2, "empty": 2, "thinking_cut": 0}
     assert "no answer to 'REFUSED?': too long" in caplog.text
 
 
@@ -304,8 +304,8 @@ def test_options_that_change_no_label_may_change_between_runs(tmp_path):
     with JudgeServer() as server:
         spec = f"dialogue@openai:{server.url}#rules"
         annotate_samples(samples, spec, out, judge_args={"concurrency": 8, "window": 5}, progress=False)
-        annotate_samples(samples, spec, out, judge_args={"concurrency": 2, "guided": False}, progress=False)
-        for options in ({"guided": True}, {"extra_body": {"top_k": 1}}):  # extra_body goes into every request
+        annotate_samples(samples, spec, out, judge_args={"concurrency": 2, "guided": True}, progress=False)
+        for options in ({"guided": False}, {"extra_body": {"top_k": 1}}):  # extra_body goes into every request
             with pytest.raises(HarnessError, match=r"other settings \(judge_args\)"):
                 annotate_samples(samples, spec, out, judge_args=options, progress=False)
 
