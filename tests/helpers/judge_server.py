@@ -23,11 +23,14 @@ class JsonHandler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Not on the tests' output."""
 
-    def send(self, status: int, body: dict[str, Any]) -> None:
-        data = json.dumps(body).encode()
+    def send(self, status: int, body: dict[str, Any] | str, **headers: str) -> None:
+        page = isinstance(body, str)
+        data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", "text/html" if page else "application/json")
         self.send_header("Content-Length", str(len(data)))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(data)
 
@@ -46,7 +49,9 @@ class _Handler(JsonHandler):
         judge = self.server.judge
         if self.refused():
             return
-        if judge.models is None:
+        if judge.page is not None:
+            self.send(200, judge.page)
+        elif judge.models is None or not self.path.startswith("/v1/models"):
             self.send(404, {"error": {"message": "no such page"}})
         else:
             rows = [{"id": m, "object": "model", "created": 0, "owned_by": "tests"} for m in judge.models]
@@ -60,6 +65,13 @@ class _Handler(JsonHandler):
         with judge.lock:
             judge.requests.append(body)
             turn = len(judge.requests)
+        if self.path.partition("?")[0] != "/v1/chat/completions":
+            self.send(404, {"detail": "Not Found"})
+            return
+        if (odd := judge.odd(body, turn)) is not None:
+            status, answer, headers = odd
+            self.send(status, answer, **headers)
+            return
         if turn <= judge.fail_first:
             self.send(500, {"error": {"message": f"out of memory ({self.headers.get('Authorization')})"}})
             return
@@ -86,7 +98,9 @@ class _Handler(JsonHandler):
 class JudgeServer:
     """Switches: fail_first: that many requests get 500. hang_first: that many never get an answer. stop_after: after
     that many answers the server is gone. key: without it, 401. models: what it lists (None: 404). choices: False for
-    answers without any. one_at_a_time: answers are made one after the other.
+    answers without any. one_at_a_time: answers are made one after the other. page:
+    HTML sent in place of the model list. odd: from the body and number of a chat request to (status, body, headers) of
+    the answer; None: answer as always.
 
     requests: every chat request that came in. answered: the messages of those that got an answer, as JSON.
     """
@@ -100,6 +114,10 @@ class JudgeServer:
         self.stop_after: int | None = None
         self.choices = True
         self.one_at_a_time = True
+        self.page: str | None = None
+        self.odd: Callable[[dict[str, Any], int], tuple[int, dict[str, Any] | str, dict[str, str]] | None] = (
+            lambda body, turn: None
+        )
         self.requests: list[dict[str, Any]] = []
         self.answered: list[str] = []
         self.lock = threading.Lock()

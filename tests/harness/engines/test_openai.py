@@ -257,3 +257,165 @@ def test_open_engine_puts_the_users_cache_in_front(server: JudgeServer) -> None:
     again = open_engine(f"openai:{server.url}#rules")
     again.complete(say("a"), Sampling())
     assert (again.asked, again.hits, len(server.requests)) == (0, 1, 1)
+
+
+def error(words: str, **details: object) -> dict[str, object]:
+    return {"error": {"message": words, "type": "invalid_request_error", **details}}
+
+
+def refuses(name: str, words: str, status: int = 400):  # type: ignore[no-untyped-def]
+    def odd(body: dict[str, object], turn: int):  # type: ignore[no-untyped-def]
+        return (status, error(words), {}) if name in body else None
+
+    return odd
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "status"),
+    [
+        ("max_tokens", "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.", 400),
+        ("temperature", "Unsupported value: 'temperature' does not support 0 with this model.", 400),
+        ("structured_outputs", "Unrecognized request argument supplied: structured_outputs", 400),
+        ("seed", "Extra inputs are not permitted: seed", 422),
+    ],
+)
+def test_a_refused_parameter_is_learned_once_for_all_requests(
+    server: JudgeServer, name: str, words: str, status: int
+) -> None:
+    server.odd = refuses(name, words, status)
+    engine = OpenAIEngine(f"{server.url}#rules", concurrency=1)
+    sampling = Sampling(temperature=0.5 if name == "seed" else 0.0, choices=("a", "b"))
+    assert [r.text for r in ask(engine, "a", "b", "c", sampling=sampling)] == ["a", "b", "c"]
+    assert len(server.requests) == 4
+    assert len(engine.parameters.learned) == 1
+
+
+def test_a_parameter_the_user_set_is_not_left_out(server: JudgeServer) -> None:
+    server.odd = refuses("temperature", "Unsupported value: 'temperature' does not support 0.3")
+    engine = OpenAIEngine(f"{server.url}#rules", extra_body={"temperature": 0.3})
+    assert "does not support 0.3" in ask(engine, "a")[0].error
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("<!doctype html><html>gateway</html>", "the server answered with an HTML page"),
+        ('{"id": "1", "choices": [{"mess', "the server answered with no JSON"),
+        ({"id": "1", "choices": [{"index": 0, "finish_reason": "length"}]}, "the server sent no message"),
+    ],
+)
+def test_an_odd_answer_is_a_worded_failure(server: JudgeServer, answer: object, words: str) -> None:
+    server.odd = lambda body, turn: (200, answer, {})  # type: ignore[return-value, assignment]
+    assert ask(OpenAIEngine(f"{server.url}#rules"), "a")[0].error.startswith(words)
+
+
+def test_an_error_inside_a_200_counts_as_what_it_says(server: JudgeServer) -> None:
+    server.odd = lambda body, turn: (200, error("rate-limited upstream", code=429), {}) if turn == 1 else None
+    assert ask(OpenAIEngine(f"{server.url}#rules"), "a")[0].text == "a"
+    assert len(server.requests) == 2
+
+
+def test_too_many_requests_are_waited_for(server: JudgeServer) -> None:
+    server.odd = lambda body, turn: (429, error("slow down"), {"Retry_After": "0.2"}) if turn <= 3 else None
+    start = time.monotonic()
+    engine = OpenAIEngine(f"{server.url}#rules", retries=0, concurrency=4)
+    assert [r.text for r in ask(engine, *map(str, range(8)))] == [*map(str, range(8))]
+    assert time.monotonic() - start >= 0.2
+
+
+def test_an_exhausted_quota_stops_with_the_servers_words(server: JudgeServer) -> None:
+    words = error("You exceeded your current quota, please check your plan.", code="insufficient_quota")
+    server.odd = lambda body, turn: (429, words, {})
+    with pytest.raises(EngineError, match="exceeded your current quota"):
+        ask(OpenAIEngine(f"{server.url}#rules", concurrency=1), *map(str, range(50)))
+    assert len(server.requests) <= 3
+
+
+def test_patience_with_too_many_requests_ends(server: JudgeServer) -> None:
+    server.odd = lambda body, turn: (429, error("slow down"), {"Retry_After": "0.1"})
+    with pytest.raises(EngineError, match="answered 429"):
+        ask(OpenAIEngine(f"{server.url}#rules", concurrency=1, patience=0.3), "a")
+
+
+class TestWhereTheApiIs:
+    """A wrong path shows before anything is generated, with the right one."""
+
+    @pytest.mark.parametrize("path", ["", "/", "/v1/chat/completions", "/v1/chat/completions/"])
+    def test_the_right_url_is_named(self, server: JudgeServer, path: str) -> None:
+        root = server.url.removesuffix("/v1")
+        with pytest.raises(EngineError, match=f"is not where the API is: write {server.url}#rules"):
+            OpenAIEngine(f"{root}{path}#rules").check()
+        assert server.requests == []
+
+    def test_a_trailing_slash_is_no_other_place(self, server: JudgeServer) -> None:
+        engine = OpenAIEngine(f"{server.url}/#rules")
+        engine.check()
+        assert ask(engine, "a")[0].text == "a"
+
+    def test_a_page_in_place_of_the_list(self, server: JudgeServer) -> None:
+        server.page = "<!doctype html><html>gateway</html>"
+        with pytest.raises(EngineError, match="answers, but not as the OpenAI API does: '<!doctype html>"):
+            OpenAIEngine(f"{server.url}#rules").check()
+
+    def test_a_query_goes_with_every_request_and_a_secret_in_it_is_refused(self, server: JudgeServer) -> None:
+        engine = OpenAIEngine(f"{server.url}?api-version=2024-10-21#rules")
+        engine.check()
+        assert ask(engine, "a")[0].text == "a"
+        with pytest.raises(HarnessError, match="must not carry credentials"):
+            OpenAIEngine(f"{server.url}?api-key=abc#rules")
+
+
+@pytest.mark.parametrize(
+    ("key", "sent"),
+    [("example-key\r\n", "example-key"), (" example-key", "example-key"), ("example-key", "example-key")],
+)
+def test_white_space_around_a_key_is_no_part_of_it(
+    server: JudgeServer, monkeypatch: pytest.MonkeyPatch, key: str, sent: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    server.key = sent
+    assert ask(OpenAIEngine(f"{server.url}#rules"), "a")[0].text == "a"
+
+
+@pytest.mark.parametrize("key", ["“example-key”", "'example-key'", "exa mple", "clé"])
+def test_an_impossible_key_is_named(server: JudgeServer, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(HarnessError, match=r"OPENAI_API_KEY holds .*, which no key has"):
+        OpenAIEngine(f"{server.url}#rules")
+
+
+def test_a_judge_has_a_key_of_its_own(server: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "of-the-model")
+    monkeypatch.setenv("JUDGE_API_KEY", "of-the-judge")
+    server.key = "of-the-judge"
+    OpenAIEngine(f"{server.url}#rules").check()
+    with pytest.raises(EngineError, match="refused the key"):
+        OpenAIEngine(f"{server.url}#rules", "model").check()
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "socks://127.0.0.1:9"])
+def test_a_proxy_that_cannot_be_used_is_named(server: JudgeServer, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(HarnessError, match=r"the proxy in ALL_PROXY=.* cannot be used"):
+        OpenAIEngine(f"{server.url}#rules")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"concurrency": "8"}, "concurrency is '8'"),
+        ({"concurrency": 0}, "concurrency is 0"),
+        ({"concurrency": True}, "concurrency is True"),
+        ({"timeout": "60"}, "timeout"),
+        ({"timeout": float("nan")}, "timeout"),
+        ({"retries": -1}, "retries is -1"),
+        ({"extra_body": "x"}, "extra_body is 'x'"),
+        ({"temperature": 0.2}, "no option 'temperature'"),
+        ({"concurency": 4}, "did you mean 'concurrency'?"),
+    ],
+)
+def test_a_wrong_option_is_one_clear_line(server: JudgeServer, options: dict[str, object], words: str) -> None:
+    with pytest.raises(HarnessError, match="options of the openai engine") as caught:
+        OpenAIEngine(f"{server.url}#rules", **options)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)

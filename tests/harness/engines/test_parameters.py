@@ -1,0 +1,94 @@
+"""What servers refuse, in their own words, and what is sent afterwards."""
+
+from __future__ import annotations
+
+import pytest
+
+from factuality_harness.harness.engines import Sampling
+from factuality_harness.harness.engines.parameters import Parameters
+
+GREEDY = Sampling(max_tokens=9)
+DRAWN = Sampling(max_tokens=9, temperature=0.8, top_p=0.9, top_k=40, seed=3)
+LABEL = Sampling(max_tokens=9, choices=("a", "b"))
+
+REFUSALS = [
+    (
+        GREEDY,
+        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+        {"temperature": 0.0, "max_completion_tokens": 9},
+    ),
+    (
+        GREEDY,
+        "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value is supported.",
+        {"max_tokens": 9},
+    ),
+    (
+        DRAWN,
+        "`temperature` and `top_p` cannot both be specified for this model. Please use only one.",
+        {"temperature": 0.8, "max_tokens": 9, "top_k": 40, "seed": 3},
+    ),
+    (
+        DRAWN,
+        '{"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}',
+        {"temperature": 0.8, "max_tokens": 9, "top_p": 0.9, "top_k": 40},
+    ),
+    (
+        DRAWN,
+        "Unrecognized request argument supplied: top_k",
+        {"temperature": 0.8, "max_tokens": 9, "top_p": 0.9, "seed": 3},
+    ),
+]
+
+
+@pytest.mark.parametrize(("sampling", "words", "then"), REFUSALS)
+def test_a_refused_parameter_is_renamed_or_left_out(sampling: Sampling, words: str, then: dict[str, object]) -> None:
+    parameters = Parameters({})
+    assert parameters.learn(parameters.body(sampling), words)
+    assert parameters.body(sampling) == then
+    assert len(parameters.learned) == 1
+
+
+def test_constrained_answers_have_two_forms_and_then_none() -> None:
+    parameters = Parameters({})
+    assert parameters.body(LABEL)["structured_outputs"] == {"choice": ["a", "b"]}
+    assert parameters.learn(parameters.body(LABEL), "Unrecognized request argument supplied: structured_outputs")
+    schema = parameters.body(LABEL)["response_format"]["json_schema"]["schema"]
+    assert schema["properties"]["label"]["enum"] == ["a", "b"]
+    assert parameters.learn(parameters.body(LABEL), "'response_format' of type 'json_schema' is not supported")
+    assert parameters.body(LABEL) == {"temperature": 0.0, "max_tokens": 9}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "This model's maximum context length is 2048 tokens. However, you requested 2100 tokens (max_tokens).",
+        "messages: text content blocks must be non-empty",
+        "The prompt was flagged by the content policy",
+        "Invalid value: extra_field is not permitted",
+    ],
+)
+def test_a_refusal_of_something_else_changes_nothing(words: str) -> None:
+    parameters = Parameters({})
+    assert not parameters.learn(parameters.body(GREEDY), words)
+    assert parameters.learned == []
+
+
+def test_what_the_user_asked_for_is_never_left_out() -> None:
+    parameters = Parameters({"temperature": 0.2, "max_completion_tokens": 50})
+    body = parameters.body(GREEDY)
+    assert body == {"temperature": 0.2, "max_completion_tokens": 50}
+    assert not parameters.learn(body, "Unsupported parameter: temperature")
+
+
+def test_neither_name_of_the_limit_is_an_end_and_no_circle() -> None:
+    parameters = Parameters({})
+    assert parameters.learn(parameters.body(GREEDY), "Unsupported parameter: max_tokens")
+    assert not parameters.learn(parameters.body(GREEDY), "Unsupported parameter: max_completion_tokens")
+
+
+def test_requests_sent_in_the_old_form_meanwhile_are_asked_again() -> None:
+    parameters = Parameters({})
+    old = parameters.body(DRAWN)
+    assert parameters.learn(old, "Unrecognized request argument supplied: seed")
+    assert parameters.learn(old, "Unrecognized request argument supplied: seed")
+    assert len(parameters.learned) == 1
