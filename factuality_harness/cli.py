@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from cyclopts import App
 
@@ -59,13 +60,13 @@ PASSED_ON = ("train mask_dpo", "train sft")  # their options, --help too, are TR
 def make_app() -> App:
     """The command with all its subcommands, none of them loaded."""
     app = new_app("factuality", help="Measure and improve how factual language models are, sentence by sentence.")
-    groups = {name: new_app(name, help=text) for name, text in GROUPS.items()}
-    for group in groups.values():
-        app.command(group)
+    parents = {"": app} | {name: new_app(name, help=text) for name, text in GROUPS.items()}
+    for name in GROUPS:
+        app.command(parents[name])
     for name, (target, text) in COMMANDS.items():
         group, _, rest = name.rpartition(" ")
-        options = {"help_flags": []} if name in PASSED_ON else {}
-        (groups[group] if group else app).command(f"{ROOT}.{target}", name=rest, help=text, **options)
+        options: dict[str, Any] = {"help_flags": []} if name in PASSED_ON else {}
+        parents[group].command(f"{ROOT}.{target}", name=rest, help=text, **options)
     return app
 
 

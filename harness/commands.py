@@ -65,8 +65,9 @@ def call(app_or_function: App | Callable[..., Any], argv: Sequence[str] | None =
     """Run a command with the words of a command line. Raises HarnessError, for words that do not fit as well, and for
     a package that is not installed because an extra brings it.
     """
-    app = app_or_function
-    if not isinstance(app, App):
+    if isinstance(app_or_function, App):
+        app = app_or_function
+    else:
         app = new_app(app_or_function.__name__)
         app.default(app_or_function)
     try:

@@ -30,7 +30,7 @@ from factuality_harness.training.mask_dpo.batches import masked_datasets
 
 
 @dataclass
-class SFTArguments(TrainerDefaults, SFTConfig):
+class SFTArguments(TrainerDefaults, SFTConfig):  # type: ignore[misc]  # as MaskDPOConfig
     """TRL's SFTConfig and what counts of a response. Defaults that differ from TRL's are set here."""
 
     def __post_init__(self) -> None:

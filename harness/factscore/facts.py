@@ -255,7 +255,7 @@ class FactExtractor:
             if (facts := facts_of(reply)) is not None:
                 settle(index, Extraction(facts))
             elif text is None or last:
-                settle(index, Extraction(None, why or f"no list of facts in the answer: {text[:_ECHO]!r}"))
+                settle(index, Extraction(None, why or f"no list of facts in the answer: {(text or '')[:_ECHO]!r}"))
             else:
                 again[index] = self.reminder(*sentences[index], text)
 

@@ -37,8 +37,8 @@ def masked_datasets(
     datasets, summaries = {}, {}
     for kind, (file, limit) in sources.items():
         summary = MaskSummary()
-        bar = {"desc": f"masks of {file}", "unit": "pair", "disable": not (progress and main_process())}
-        pairs = tqdm(islice(read_pairs(file), limit), **bar)
+        hidden = not (progress and main_process())
+        pairs = tqdm(islice(read_pairs(file), limit), desc=f"masks of {file}", unit="pair", disable=hidden)
         kept = list(kept_masks(pairs, tokenizer, summary, **options))
         if not summary.pairs:
             raise HarnessError(f"{file}: holds no pair; make some with `factuality pair`")

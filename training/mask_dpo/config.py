@@ -16,7 +16,7 @@ UNREAD = ("loss_type", "loss_weights", "ld_alpha", "f_divergence_type", "use_wei
 
 
 @dataclass
-class MaskDPOConfig(TrainerDefaults, DPOConfig):
+class MaskDPOConfig(TrainerDefaults, DPOConfig):  # type: ignore[misc]  # another default of one field
     """TRL's DPOConfig with the mask, the losses and the savings. Defaults that differ from TRL's are set here.
 
     The loss is `preference_loss`, not TRL's `loss_type`: that is a list of losses to add up, does not know `kto_pair`,
