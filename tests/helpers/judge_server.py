@@ -11,6 +11,8 @@ from typing import Any
 
 from tests.helpers import rule_judge
 
+TRIAL = "Paris is the capital of France."
+
 
 class _Listener(ThreadingHTTPServer):
     request_queue_size = 64
@@ -63,8 +65,8 @@ class _Handler(JsonHandler):
         if self.refused():
             return
         with judge.lock:
-            judge.requests.append(body)
-            turn = len(judge.requests)
+            (judge.trials if TRIAL in json.dumps(body["messages"]) else judge.requests).append(body)
+            turn = len(judge.requests) + len(judge.trials)
         if self.path.partition("?")[0] != "/v1/chat/completions":
             self.send(404, {"detail": "Not Found"})
             return
@@ -83,7 +85,7 @@ class _Handler(JsonHandler):
                 judge.stop_listening()
                 return  # no answer at all: the connection just closes
             text = judge.answer(body["messages"])
-            if text is not None:
+            if text is not None and TRIAL not in json.dumps(body["messages"]):
                 judge.answered.append(json.dumps(body["messages"], sort_keys=True))
         if text is None:
             self.send(400, {"error": {"message": f"too long ({self.headers.get('Authorization')})"}})
@@ -102,7 +104,8 @@ class JudgeServer:
     HTML sent in place of the model list. odd: from the body and number of a chat request to (status, body, headers) of
     the answer; None: answer as always.
 
-    requests: every chat request that came in. answered: the messages of those that got an answer, as JSON.
+    requests: every chat request that came in, without those that try the judge before a run, which are in trials.
+    answered: the messages of those that got an answer, as JSON.
     """
 
     def __init__(self, answer: Callable[[list[dict[str, str]]], str | None] = rule_judge.answer) -> None:
@@ -119,6 +122,7 @@ class JudgeServer:
             lambda body, turn: None
         )
         self.requests: list[dict[str, Any]] = []
+        self.trials: list[dict[str, Any]] = []
         self.answered: list[str] = []
         self.lock = threading.Lock()
         self.closing = threading.Event()

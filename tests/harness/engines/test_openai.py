@@ -144,7 +144,14 @@ def test_answers_on_their_way_when_the_trouble_comes_are_kept(server: JudgeServe
         time.sleep(0.5)
         return "late"
 
-    server.answer, server.one_at_a_time, server.fail_first = slowly, False, 1
+    def fails_once_both_are_there(body: dict[str, object], turn: int):  # type: ignore[no-untyped-def]
+        if turn > 1:
+            return None
+        while len(server.requests) < 2:
+            time.sleep(0.01)
+        return 500, error("out of memory"), {}
+
+    server.answer, server.one_at_a_time, server.odd = slowly, False, fails_once_both_are_there
     cache = AnswerCache(tmp_path / "a.sqlite")
     with pytest.raises(EngineError, match="answered 500"):
         open_engine(f"openai:{server.url}#rules", cache, retries=0, concurrency=2).complete(say("a", "b"), Sampling())

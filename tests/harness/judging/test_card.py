@@ -130,20 +130,18 @@ def test_the_page_and_the_manifest(tmp_path: Path) -> None:
 def test_an_interrupted_run_goes_on(tmp_path: Path, server: JudgeServer, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--labels", str(labels_file(tmp_path)), "--judge", f"dialogue@openai:{server.url}#rules"]
     options += ["--judge-args", '{"retries": 0, "concurrency": 2}']
-    server.stop_after = 12
+    server.stop_after = 10
     assert main([*options, "--out", str(tmp_path / "card")]) == 2
     assert "finished answers are in the cache" in capsys.readouterr().err
     assert not (tmp_path / "card").exists()
     server.stop_after = None
     server.start()
     report(tmp_path, *options)
-    # Asked again: the trial before every run, and what could not be read and so was not kept.
-    again = ("What is the capital of France?", "MUMBLE")
-    kept = [messages for messages in server.answered if not any(words in messages for words in again)]
+    kept = [messages for messages in server.answered if "MUMBLE" not in messages]
     assert len(kept) == len(set(kept))
     server.answered.clear()
     report(tmp_path, *options)
-    assert server.answered and all(any(words in messages for words in again) for messages in server.answered)
+    assert server.answered and all("MUMBLE" in messages for messages in server.answered)  # cannot be read: not kept
 
 
 def test_factscores_verifier_is_a_judge_too(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_the_best_of_n_is_computed_from_the_samples(pools: dict[str, Any]) -> No
     assert {len(a) for a in judged} == {8}
     by_response = [[metrics.count([a]) for a in annotations] for annotations in judged]
     found = {k.split(",")[0]: v for k, v in pools["results"]["world_best_of_n"].items() if k.endswith(",annotation")}
-    expected = best_of.summarise(by_response, [1, 2, 4, 8])
+    expected = best_of.summarise_pools(by_response, [1, 2, 4, 8])
     assert {k: v for k, v in found.items() if not k.endswith("_stderr")} == expected
     assert expected["best_of_1"] < expected["best_of_2"] < expected["best_of_4"] < expected["best_of_8"]
     together = [metrics.count(annotations) for annotations in judged]
