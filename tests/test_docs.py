@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import yaml
 
 from factuality_harness.cli import PASSED_ON, make_app
 from factuality_harness.harness.lm_eval_plugin.discovery import tasks_folder
+from factuality_harness.harness.questions import load_questions
 from tests.helpers.judge_server import JudgeServer
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny import save_tiny
@@ -219,9 +221,10 @@ def test_a_sweep_is_planned(folder: Path, page: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["README.md", "docs/guides/score.md"])
-def test_score_your_checkpoint(folder: Path, page: str) -> None:
-    (block,) = blocks(page, "pip install .\nlm_eval")
+def test_score_your_checkpoint(folder: Path) -> None:
+    (block,) = blocks("README.md", "pip install .\nlm_eval")
+    (shorter,) = blocks("docs/guides/score.md", "pip install .\nlm_eval")
+    assert shorter.commands() == block.commands()[:2]
     save_tiny(folder / "tiny")
     with JudgeServer() as judge:
         replaced = {
@@ -243,29 +246,23 @@ def test_try_it_here(folder: Path, smollm2: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["README.md", "docs/guides/train.md"])
-def test_train_in_four_commands(folder: Path, page: str) -> None:
+def test_train_in_four_commands(folder: Path) -> None:
     """All but the fourth, which wants GPUs (tests/training/mask_dpo/test_trainer.py runs the trainer on this CPU)."""
-    (block,) = blocks(page, "factuality sample --questions PATH")
-    documents = {row["question"]: row["document"] for row in mini()}
+    (block,) = blocks("README.md", "factuality sample --questions PATH")
+    assert blocks("docs/guides/train.md", "factuality sample --questions PATH")[0].commands() == block.commands()
+    documents = {q.question: q.document for q in load_questions("mini:train")}
+    asked: Counter[str] = Counter()
 
     def answer(messages: list[dict[str, str]]) -> str:
         """Now the truth, now a lie."""
-        answers.append(1)
-        document = documents[messages[-1]["content"]]
-        return document if len(answers) % 2 else "It was founded in 1234 by Zorblax the Great."
+        question = messages[-1]["content"]
+        asked[question] += 1
+        return documents[question] if asked[question] % 2 else "It was founded in 1234 by Zorblax the Great."
 
-    answers: list[int] = []
     with JudgeServer(answer) as server:
         replaced = {"PATH": "mini:train", "vllm:MODEL": f"openai:{server.url}#rules", "SPEC": "lexical"}
         run(folder, block, replaced, skip="accelerate launch")
     assert (folder / "pairs.jsonl").stat().st_size > 0
-
-
-def mini() -> list[dict[str, str]]:
-    from factuality_harness.harness.data import anah
-
-    return [q.to_dict() for q in anah.load_mini()]
 
 
 @pytest.mark.slow
