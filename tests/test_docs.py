@@ -191,7 +191,7 @@ def run(folder: Path, block: Block, replaced: dict[str, str], skip: str = "") ->
         "OMP_NUM_THREADS": "1",
     }
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", text], cwd=folder, env=env, capture_output=True, text=True, timeout=560
+        ["bash", "-euo", "pipefail", "-c", text], cwd=folder, env=env, capture_output=True, text=True, timeout=1500
     )
     assert done.returncode == 0, f"{block.page}: {text}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
     return done.stdout
@@ -266,6 +266,7 @@ def test_train_in_four_commands(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_fact_world_from_base_to_score(folder: Path) -> None:
     """The pages show the same commands; they are run once, then what the task's README adds."""
     (block,) = blocks("docs/guides/train.md", "factuality world base")
@@ -273,6 +274,7 @@ def test_the_fact_world_from_base_to_score(folder: Path) -> None:
     (short,) = blocks("docs/world.md", "factuality world base")
     assert recipe.commands() == block.commands()
     assert short.commands() == block.commands()[: len(short.commands())]
-    run(folder, block, {})
-    for other in blocks("tasks/world/README.md", "lm_eval"):
-        run(folder, other, {"CHECKPOINT": "out/world-0/mask_dpo"})
+    run(folder, block, {"--seed 0": "--seed 0 --steps 400"})  # of 1500: a third of the facts, and of the time
+    near, more = blocks("tasks/world/README.md", "lm_eval")
+    run(folder, near, {"CHECKPOINT": "out/world-0/mask_dpo", "--apply_chat_template": "--apply_chat_template --limit 8"})
+    run(folder, more, {"CHECKPOINT": "out/world-0/mask_dpo", "--apply_chat_template": "--apply_chat_template --limit 8"})
