@@ -276,5 +276,5 @@ def test_the_fact_world_from_base_to_score(folder: Path) -> None:
     assert short.commands() == block.commands()[: len(short.commands())]
     run(folder, block, {"--seed 0": "--seed 0 --steps 400"})  # of 1500: a third of the facts, and of the time
     near, more = blocks("tasks/world/README.md", "lm_eval")
-    run(folder, near, {"CHECKPOINT": "out/world-0/mask_dpo", "--apply_chat_template": "--apply_chat_template --limit 8"})
-    run(folder, more, {"CHECKPOINT": "out/world-0/mask_dpo", "--apply_chat_template": "--apply_chat_template --limit 8"})
+    for other in (near, more):
+        run(folder, other, {"CHECKPOINT": "out/world-0/mask_dpo --limit 8"})
