@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from factuality_harness.harness.annotation import Annotation, Sentence
+from factuality_harness.harness.annotation import Annotation, Judgement, Label, Sentence
 from factuality_harness.harness.annotators.base import Annotator, Claim
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.commands import Judge, JudgeArgs, Out, Questions, Split
@@ -26,8 +26,9 @@ from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.io.samples import match, stored_responses
 from factuality_harness.harness.metrics import count, summarise
 from factuality_harness.harness.questions import load_questions
-from factuality_harness.harness.sentences import Style
+from factuality_harness.harness.sentences import Style, says_something
 from factuality_harness.harness.sentences import split as split_sentences
+from factuality_harness.harness.thinking import Spoken, set_thinking_aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,9 @@ class DocumentedResponse:
     topic: str = ""
 
 
+NOTHING = Judgement(Label.NOFACT)
+
+
 def annotate(
     items: Iterable[DocumentedResponse],
     annotator: Annotator,
@@ -52,11 +56,12 @@ def annotate(
     """Annotate a stream of responses; yields one Annotation per item, in order.
 
     Sentences of many responses are judged together, about `annotator.window` at a time, and only that many are held:
-    memory does not grow with the stream. An empty response gives an annotation without sentences. progress: a bar in
+    memory does not grow with the stream. Thinking is set aside, and no part of the annotation's response. An empty
+    response gives an annotation without sentences; pieces without a letter or digit are `nofact` unasked. progress: a bar in
     sentences; total: expected number of items, for the bar's text. Raises what splitting and judging raise.
     """
     with tqdm(unit="sentence", desc=f"judge {annotator.spec}", disable=not progress) as bar:
-        window: list[tuple[DocumentedResponse, list[Sentence]]] = []
+        window: list[tuple[DocumentedResponse, Spoken, list[Sentence]]] = []
         held = 0
         done = 0
 
@@ -64,26 +69,29 @@ def annotate(
             nonlocal done
             claims = [
                 Claim(item.question, s.text, item.document, item.language)
-                for item, sentences in window
+                for item, _, sentences in window
                 for s in sentences
+                if says_something(s.text)
             ]
             judgements = iter(annotator.judge(claims, bar.update) if claims else ())
-            for item, sentences in window:
+            for item, said, sentences in window:
                 yield Annotation(
                     question=item.question,
-                    response=item.response,
+                    response=said.text,
                     language=item.language,
                     judge=annotator.spec,
                     topic=item.topic,
                     sentences=tuple(sentences),
-                    judgements=tuple(next(judgements) for _ in sentences),
+                    judgements=tuple(next(judgements) if says_something(s.text) else NOTHING for s in sentences),
+                    extra={"thinking_cut": True} if said.cut else {},
                 )
             done += len(window)
             bar.set_postfix_str(f"{done}{f'/{total}' if total else ''} responses", refresh=False)
 
         for item in items:
-            sentences = split_sentences(item.response, item.language, style)
-            window.append((item, sentences))
+            said = set_thinking_aside(item.response)
+            sentences = split_sentences(said.text, item.language, style)
+            window.append((item, said, sentences))
             held += len(sentences)
             if held >= annotator.window:
                 yield from flush()

@@ -94,9 +94,14 @@ def facts(rows: Sequence[Best]) -> float:
     return ratio(sum(r.checkable for r in rows), len(rows))
 
 
+def correct(rows: Sequence[Best]) -> float:
+    """Mean number of correct sentences of the response taken."""
+    return ratio(sum(r.ok for r in rows), len(rows))
+
+
 def metrics(sizes: Sequence[int]) -> dict[str, Metric]:
     """Metrics over what `best_of` gives for the questions: for each N of `sizes` `best_of_N` (micro, comparable with
-    `factuality`), its interval, `best_of_N_macro` and `best_of_N_facts`."""
+    `factuality`), its interval, `best_of_N_macro`, `best_of_N_facts` and `best_of_N_correct`."""
 
     def of(n: int, value: Callable[[Sequence[Best]], Any]) -> Callable[[Sequence[dict[int, Best]]], Any]:
         return lambda questions: value([question[n] for question in questions])
@@ -109,6 +114,7 @@ def metrics(sizes: Sequence[int]) -> dict[str, Metric]:
             **interval_ends(name, of(n, score_ci95)),
             f"{name}_macro": Metric(of(n, score_macro), True, f"Mean over questions of the share of correct {taken}"),
             f"{name}_facts": Metric(of(n, facts), True, f"Mean number of checkable sentences {taken}"),
+            f"{name}_correct": Metric(of(n, correct), True, f"Mean number of correct sentences {taken}"),
         }
     return found
 

@@ -35,6 +35,10 @@ class Counts:
     unverifiable: int = 0
     nofact: int = 0
     unparsed: int = 0
+    thinking_cut: int = 0
+    """Responses that ended inside their thinking, and so are empty."""
+    each: tuple[tuple[int, int, int], ...] = ()
+    """Of each response: correct, incorrect and unparsed sentences. Empty in files older than this field."""
 
     @property
     def incorrect(self) -> int:
@@ -62,6 +66,11 @@ def count(annotations: Sequence[Annotation]) -> Counts:
         unverifiable=labels[Label.UNVERIFIABLE],
         nofact=labels[Label.NOFACT],
         unparsed=labels[Label.UNPARSED],
+        thinking_cut=sum(bool(a.extra.get("thinking_cut")) for a in annotations),
+        each=tuple(
+            (a.count(Label.OK), a.count(Label.CONTRADICTORY, Label.UNVERIFIABLE), a.count(Label.UNPARSED))
+            for a in annotations
+        ),
     )
 
 
@@ -84,6 +93,34 @@ def factuality_macro(rows: Sequence[Counts]) -> float:
 def score_reference(rows: Sequence[Counts]) -> float:
     """The reference code's score, 1 - hallucinated / total, with no-fact and unparsed sentences in `total`."""
     return 1 - ratio(sum(r.incorrect for r in rows), sum(r.total for r in rows))
+
+
+def correct_per_response(rows: Sequence[Counts]) -> float:
+    """Mean number of correct sentences of a response."""
+    return ratio(sum(r.ok for r in rows), sum(r.responses for r in rows))
+
+
+def f1(correct: int, incorrect: int, k: int) -> float:
+    """F1@K of one response (LongFact, arXiv 2403.18802): the harmonic mean of precision, correct / (correct +
+    incorrect), and recall, min(correct / K, 1); 0 where nothing is correct. k >= 1."""
+    if not correct:
+        return 0.0
+    precision, recall = correct / (correct + incorrect), min(correct / k, 1.0)
+    return 2 * precision * recall / (precision + recall)
+
+
+def f1_at(k: int) -> Callable[[Sequence[Counts]], float]:
+    """Mean F1@K over responses; those of which no sentence could be judged are left out, empty ones count 0."""
+
+    def mean(rows: Sequence[Counts]) -> float:
+        values = [value for r in rows for value in _f1_values(r, k)]
+        return ratio(math.fsum(values), len(values))
+
+    return mean
+
+
+def _f1_values(row: Counts, k: int) -> list[float]:
+    return [f1(ok, wrong, k) for ok, wrong, unparsed in row.each if ok or wrong or not unparsed]
 
 
 def rate(field: str) -> Callable[[Sequence[Counts]], float]:
@@ -164,6 +201,21 @@ def factuality_ci95(rows: Sequence[Counts]) -> tuple[float, float]:
     return cluster_bootstrap([r.topic for r in rows], [r.ok for r in rows], [r.checkable for r in rows])
 
 
+def f1_ci95(k: int) -> Callable[[Sequence[Counts]], tuple[float, float]]:
+    """95 % bootstrap interval of `f1_at` over topics."""
+
+    def interval(rows: Sequence[Counts]) -> tuple[float, float]:
+        values = [_f1_values(r, k) for r in rows]
+        return cluster_bootstrap([r.topic for r in rows], map(math.fsum, values), map(len, values))
+
+    return interval
+
+
+def correct_ci95(rows: Sequence[Counts]) -> tuple[float, float]:
+    """95 % bootstrap interval of `correct_per_response` over topics."""
+    return cluster_bootstrap([r.topic for r in rows], [r.ok for r in rows], [r.responses for r in rows])
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A number over rows of counts. about: one sentence on what it measures."""
@@ -182,10 +234,28 @@ def interval_ends(name: str, interval: Callable[[Sequence[Any]], tuple[float, fl
     }
 
 
-METRICS = {
+def thinking_cut_rate(rows: Sequence[Counts]) -> float:
+    return ratio(sum(r.thinking_cut for r in rows), sum(r.responses for r in rows))
+
+
+K = 5
+"""Correct sentences an answer should hold, of F1@K: the median number of checkable ones of the paper's base model."""
+
+
+def anah_metrics(k: int = K) -> dict[str, Metric]:
+    """The metrics of the ANAH tasks, over the questions' `Counts`; k: of F1@K."""
+    return {**_PLAIN, "f1_at_k": Metric(f1_at(k), True, _F1.format(k=k)), **interval_ends("f1_at_k", f1_ci95(k))}
+
+
+_F1 = "Mean over answers of F1@K, K = {k}: precision, and recall up to K correct ones."
+_PLAIN = {
     "factuality": Metric(factuality, True, "Share of correct among the checkable sentences of all answers together."),
     "factuality_macro": Metric(factuality_macro, True, "Mean over questions of the share of correct sentences."),
     **interval_ends("factuality", factuality_ci95),
+    "correct_per_response": Metric(
+        correct_per_response, True, "Mean number of correct sentences per answer: precision alone rewards saying less."
+    ),
+    **interval_ends("correct_per_response", correct_ci95),
     "correct": Metric(lambda rows: sum(r.ok for r in rows), True, "Number of sentences that the document supports."),
     "incorrect": Metric(
         lambda rows: sum(r.incorrect for r in rows), False, "Number of contradictory and unverifiable sentences."
@@ -197,11 +267,12 @@ METRICS = {
     "nofact_rate": Metric(rate("nofact"), False, "Share of all sentences that state no checkable fact."),
     "unparsed_rate": Metric(rate("unparsed"), False, "Share of all sentences that the judge could not label."),
     "sentences_per_response": Metric(sentences_per_response, True, "Mean number of sentences per answer."),
+    "thinking_cut_rate": Metric(thinking_cut_rate, False, "Share of answers that end inside their thinking: empty."),
     "score_reference": Metric(
         score_reference, True, "The ANAH reference code's score: one minus the share of incorrect among all sentences."
     ),
 }
-"""The metrics of the ANAH tasks, over the questions' `Counts`."""
+METRICS = anah_metrics()
 
 
 def summarise(rows: Sequence[Counts]) -> dict[str, float]:

@@ -47,6 +47,11 @@ _ENGLISH_END = re.compile(r"[.!?;]\s+|\n+")
 _CHINESE_END = re.compile(r"[。！？；]|\n+")
 
 
+def says_something(text: str) -> bool:
+    """Whether a piece of text has a letter or digit: a rule, a lone quote or an emoji states nothing."""
+    return any(character.isalnum() for character in text)
+
+
 def split(
     text: str, language: Language | str, style: Style | str = "anah", *, keep_colon: bool = False
 ) -> list[Sentence]:

@@ -26,7 +26,7 @@ from factuality_harness.harness.metrics import NAN
 from factuality_harness.harness.page.render import format_metric
 
 COLUMNS = {
-    "factuality": ("correct", "incorrect", "sentences_per_response", "nofact_rate", "unparsed_rate"),
+    "factuality": ("correct_per_response", "f1_at_k", "correct", "incorrect", "nofact_rate", "unparsed_rate"),
     "score": ("init_score", "respond_ratio", "num_facts_per_response", "unparsed_facts"),
 }
 """Headline metric of a task -> what stands beside it. Tasks with neither show what they have."""

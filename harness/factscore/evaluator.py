@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -32,7 +32,8 @@ from factuality_harness.harness.factscore.knowledge import (
 from factuality_harness.harness.factscore.retrieval import PASSAGES, BM25Retriever, Retriever, open_retriever
 from factuality_harness.harness.factscore.scored import Fact, ScoredResponse, SentenceFacts, TopicResponse
 from factuality_harness.harness.factscore.verify import AnnotatorVerifier, ModelVerifier, Query, Verdict, Verifier
-from factuality_harness.harness.sentences import STYLES, Style, split
+from factuality_harness.harness.sentences import STYLES, Style, says_something, split
+from factuality_harness.harness.thinking import set_thinking_aside
 
 STYLE: Style = "spacy"
 """FActScore's own sentences are met more often by this style (98.9 % of 2 364) than by `anah` (95.9 %)."""
@@ -157,7 +158,7 @@ class FactScorer:
                 abstained=abstains(item.response, self.abstain_detector),
                 skipped=item.topic in missing,
             )
-            for item in items
+            for item in (replace(item, response=set_thinking_aside(item.response).text) for item in items)
         ]
 
     def sentences(self, prepared: Sequence[Prepared]) -> dict[Place, tuple[str, str]]:
@@ -167,6 +168,7 @@ class FactScorer:
             for i, p in enumerate(prepared)
             if not p.abstained and not p.skipped
             for j, sentence in enumerate(p.sentences)
+            if says_something(sentence.text)
         }
 
     def _extract(self, prepared: Sequence[Prepared]) -> dict[Place, Extraction]:
@@ -211,7 +213,7 @@ class FactScorer:
             elif prepared.abstained:
                 row = SentenceFacts(s.text, s.start, s.end, detail="the response abstains")
             else:
-                extraction = extractions[index, j]
+                extraction = extractions.get((index, j), Extraction(()))
                 facts = []
                 for k, text in enumerate(extraction.facts or ()):
                     verdict, passages = verdicts[index, j, k]

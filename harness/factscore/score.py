@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from factuality_harness.harness.annotation import Annotation, Label
 from factuality_harness.harness.data.biographies import LabelledBiography
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.metrics import NAN, Metric, cluster_bootstrap, interval_ends, ratio
+from factuality_harness.harness.metrics import NAN, Metric, cluster_bootstrap, f1, interval_ends, ratio
 
 GAMMA = 10.0
+K = 35
+"""Supported facts an answer should hold, of F1@K: what ChatGPT's biographies state on average (34.6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +96,42 @@ def init_score(rows: Sequence[FactCounts]) -> float:
 
 
 def respond_ratio(rows: Sequence[FactCounts]) -> float:
-    """Share of the responses that state a fact."""
-    return ratio(len(_with_facts(rows)), len(_counted(rows)))
+    """Share of the responses that state a fact, or have a sentence from which none could be read: an extractor that
+    fails is no abstention of the model's."""
+    told = [r for r in _counted(rows) if r.responded and (r.facts or r.unparsed_sentences)]
+    return ratio(len(told), len(_counted(rows)))
 
 
 def num_facts_per_response(rows: Sequence[FactCounts]) -> float:
     """Mean number of facts of the responses that state one."""
     told = _with_facts(rows)
     return ratio(sum(r.facts for r in told), len(told))
+
+
+def _f1_values(rows: Iterable[FactCounts], k: int) -> list[tuple[str, float]]:
+    """Topic and F1@K of the responses; those of which nothing could be judged are left out, abstentions count 0."""
+    counted = [r for r in _counted(rows) if r.judged or not (r.unparsed or r.unparsed_sentences)]
+    return [(r.topic, f1(r.supported, r.unsupported + r.irrelevant, k)) for r in counted]
+
+
+def f1_at(k: int) -> Callable[[Sequence[FactCounts]], float]:
+    """Mean F1@K over responses (LongFact, arXiv 2403.18802), in facts."""
+
+    def mean(rows: Sequence[FactCounts]) -> float:
+        values = [value for _, value in _f1_values(rows, k)]
+        return ratio(math.fsum(values), len(values))
+
+    return mean
+
+
+def f1_ci95(k: int) -> Callable[[Sequence[FactCounts]], tuple[float, float]]:
+    """95 % bootstrap interval of `f1_at` over topics."""
+
+    def interval(rows: Sequence[FactCounts]) -> tuple[float, float]:
+        values = _f1_values(rows, k)
+        return cluster_bootstrap([topic for topic, _ in values], [value for _, value in values], [1.0] * len(values))
+
+    return interval
 
 
 def score_ci95(rows: Sequence[FactCounts], gamma: float = GAMMA) -> tuple[float, float]:

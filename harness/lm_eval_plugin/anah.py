@@ -13,15 +13,20 @@ from factuality_harness.harness.annotation import Annotation, dump_annotations, 
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.data import anah
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.lm_eval_plugin.task import JudgedTask, log
-from factuality_harness.harness.metrics import METRICS, Metric, count
+from factuality_harness.harness.lm_eval_plugin.task import JudgedTask, f1_k, log
+from factuality_harness.harness.metrics import K, Metric, anah_metrics, count
 from factuality_harness.harness.questions import load_questions
 
 
 class AnahTask(JudgedTask):
     """Sentence-level factuality on questions with reference documents (ANAH, and the small corpus)."""
 
-    metrics: dict[str, Metric] = METRICS
+    metrics: dict[str, Metric]
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        if not hasattr(self, "metrics"):
+            self.metrics = anah_metrics(f1_k(config.get("metadata") or {}, K))
+        super().__init__(config)
 
     def open_judge(self) -> str:
         spec = JudgeSpec.configured(self.settings.get("judge"), self.settings.get("default_judge"))

@@ -20,7 +20,7 @@ from factuality_harness.harness.factscore.evaluator import open_scorer
 from factuality_harness.harness.factscore.knowledge import Knowledge, open_knowledge
 from factuality_harness.harness.factscore.score import FactCounts
 from factuality_harness.harness.factscore.scored import TopicResponse
-from factuality_harness.harness.lm_eval_plugin.task import JudgedTask
+from factuality_harness.harness.lm_eval_plugin.task import JudgedTask, f1_k
 from factuality_harness.harness.metrics import Metric, interval_ends, ratio
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,8 @@ def _per_response(value: Callable[[FactCounts], float], better: bool, counted: s
     return Metric(mean, better, f"Mean number of {counted} per answer that does not abstain.")
 
 
-def metrics(gamma: float) -> dict[str, Metric]:
-    """Metrics of the FActScore tasks, over the answers' counts."""
+def metrics(gamma: float = score.GAMMA, k: int = score.K) -> dict[str, Metric]:
+    """Metrics of the FActScore tasks, over the answers' counts; k: of F1@K."""
     theirs = score.METRICS
     return {
         "factscore": replace(theirs["score"], aggregation=lambda rows: score.score(rows, gamma)),
@@ -50,6 +50,16 @@ def metrics(gamma: float) -> dict[str, Metric]:
         "supported": _per_response(lambda r: r.supported, True, "supported facts"),
         "unsupported": _per_response(lambda r: r.unsupported + r.irrelevant, False, "facts that are not supported"),
         "unparsed_facts": _per_response(lambda r: r.unparsed, False, "facts without a verdict"),
+        "undecided": _per_response(
+            lambda r: r.undecided, False, "facts judged neither true nor false"
+        ),
+        "unread_sentences": _per_response(
+            lambda r: r.unparsed_sentences, False, "sentences from which no fact could be read"
+        ),
+        "f1_at_k": Metric(
+            score.f1_at(k), True, f"Mean over answers of F1@K, K = {k}: precision, and recall up to K supported facts."
+        ),
+        **interval_ends("f1_at_k", score.f1_ci95(k)),
     }
 
 
@@ -57,7 +67,8 @@ class FactScoreTask(JudgedTask):
     """FActScore of biographies (REFERENCE: EMNLP 2023), judge and knowledge source from `--metadata`."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.metrics = metrics(float((config.get("metadata") or {}).get("gamma", score.GAMMA)))
+        given = config.get("metadata") or {}
+        self.metrics = metrics(float(given.get("gamma", score.GAMMA)), f1_k(given, score.K))
         super().__init__(config)
 
     def open_knowledge(self) -> Knowledge:

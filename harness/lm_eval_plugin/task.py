@@ -8,13 +8,19 @@ task's metadata in lm_eval's results file.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lm_eval.api.filter import Filter, FilterEnsemble
 from lm_eval.api.task import ConfigurableTask
 
+from factuality_harness.harness.engines import cache_path
+from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.metrics import Metric
 
 log = logging.getLogger(__name__)
@@ -45,6 +51,27 @@ def over_counts(
     return aggregation
 
 
+def f1_k(settings: Mapping[str, Any], default: int) -> int:
+    """K of F1@K from a task's metadata. Raises HarnessError for one that is no whole number from 1."""
+    k = settings.get("f1_k", default)
+    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+        raise HarnessError(f"f1_k, what a full answer holds, must be a whole number from 1, not {k!r}")
+    return k
+
+
+def keep_answers(task: str, answers: Sequence[Sequence[str]], docs: Sequence[Mapping[str, Any]]) -> Path:
+    """Generated answers as rows that the replay model reads, in the cache folder; returns the file."""
+    rows = [
+        {"topic": doc.get("topic", ""), "question": doc["question"], "response": answer}
+        for doc, of_question in zip(docs, answers, strict=True)
+        for answer in of_question
+    ]
+    digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12]
+    path = cache_path().parent / "responses" / f"{task}-{digest}.jsonl"
+    write_jsonl(path, rows)
+    return path
+
+
 class _JudgeFilter(Filter):
     def __init__(self, task: JudgedTask) -> None:
         super().__init__()
@@ -53,7 +80,16 @@ class _JudgeFilter(Filter):
     def apply(self, resps: Iterable[list[str]], docs: list[dict[str, Any]]) -> list[str]:
         # With several processes lm_eval evens out their shares by asking a question again; the extra answers come last.
         repeats = self._task.config.repeats
-        return self._task.judge_responses([list(r)[:repeats] for r in resps], docs)
+        answers = [list(r)[:repeats] for r in resps]
+        try:
+            return self._task.judge_responses(answers, docs)
+        except (HarnessError, KeyboardInterrupt) as error:
+            kept = keep_answers(self._task.task_name, answers, docs)
+            raise HarnessError(
+                f"{error or 'interrupted'}\nThe answers are kept in {kept}; go on without generating them again: "
+                f"lm_eval --model replay --model_args responses={kept} --tasks {self._task.task_name} and the same "
+                "--metadata"
+            ) from error
 
 
 class JudgedTask(ConfigurableTask):
@@ -114,6 +150,12 @@ class JudgedTask(ConfigurableTask):
         """What the samples file shows for one question; where the score's interval stands, its own score."""
         rows = self.rows([counts])
         return {name: self.metrics[name.split("_ci95_")[0]].aggregation(rows) for name in self.metrics}
+
+    def set_config(self, key: str, value: Any, update: bool = False) -> None:
+        """Raises HarnessError for num_fewshot: an answer is judged as the model gives it, without examples."""
+        if key == "num_fewshot" and value:
+            raise HarnessError(f"{self.task_name}: num_fewshot {value} has no meaning here; leave it out")
+        super().set_config(key, value, update)
 
     def process_results(self, doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
         """Per-question metric values from the filter's annotation JSON."""

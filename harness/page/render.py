@@ -58,7 +58,7 @@ def format_metric(name: str, value: float) -> str:
         return "n/a"
     if name in ("correct", "incorrect"):
         return f"{value:.0f}"
-    return f"{value:.2f}" if name == "sentences_per_response" else f"{100 * value:.1f} %"
+    return f"{value:.2f}" if "_per_response" in name else f"{100 * value:.1f} %"
 
 
 def render_page(
