@@ -30,7 +30,8 @@ MARGIN_COLUMNS = ("stage", "step", "margin", "accuracy")
 """Reward margins in training: train stage, optimiser step, mean reward margin of chosen over rejected in beta units,
 share of pairs with a positive one."""
 USUAL = ("none", "annotation")  # filters that need not be recorded
-FIELDS = ("topic", "responses", "ok", "contradictory", "unverifiable", "nofact", "unparsed")
+FIELDS = ("topic", "responses", "ok", "contradictory", "unverifiable", "nofact", "unparsed", "thinking_cut", "each")
+OLDEST = 7  # of them, as the first collected files have
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +331,12 @@ def score_row(stage: str, score: TaskScore) -> dict[str, Any]:
     }
 
 
+def _counts(values: list[Any]) -> Counts:
+    """Counts of one question; rows collected before version 0.2 end with `unparsed`."""
+    found = dict(zip(FIELDS[: max(len(values), OLDEST)], values, strict=True))
+    return Counts(**found | {"each": tuple(tuple(response) for response in found.get("each", ()))})
+
+
 def score_of_row(row: dict[str, Any]) -> TaskScore:
     """Inverse of `score_row`, without the stage."""
     return TaskScore(
@@ -337,7 +344,7 @@ def score_of_row(row: dict[str, Any]) -> TaskScore:
         version=row["version"],
         judge=JudgeSpec.from_results(row["judge"]).recorded,
         metrics={name: math.nan if v is None else float(v) for name, v in row["metrics"].items()},
-        questions=tuple(Counts(**dict(zip(FIELDS, q, strict=True))) for q in row["questions"]),
+        questions=tuple(_counts(q) for q in row["questions"]),
         file=row["file"],
         sha256=row["sha256"],
         filters=dict(row.get("filters") or {}),

@@ -57,8 +57,8 @@ def annotate(
 
     Sentences of many responses are judged together, about `annotator.window` at a time, and only that many are held:
     memory does not grow with the stream. Thinking is set aside, and no part of the annotation's response. An empty
-    response gives an annotation without sentences; pieces without a letter or digit are `nofact` unasked. progress: a bar in
-    sentences; total: expected number of items, for the bar's text. Raises what splitting and judging raise.
+    response gives an annotation without sentences; pieces without a letter or digit are `nofact` unasked. progress: a
+    bar in sentences; total: expected number of items, for the bar's text. Raises what splitting and judging raise.
     """
     with tqdm(unit="sentence", desc=f"judge {annotator.spec}", disable=not progress) as bar:
         window: list[tuple[DocumentedResponse, Spoken, list[Sentence]]] = []

@@ -50,9 +50,7 @@ def metrics(gamma: float = score.GAMMA, k: int = score.K) -> dict[str, Metric]:
         "supported": _per_response(lambda r: r.supported, True, "supported facts"),
         "unsupported": _per_response(lambda r: r.unsupported + r.irrelevant, False, "facts that are not supported"),
         "unparsed_facts": _per_response(lambda r: r.unparsed, False, "facts without a verdict"),
-        "undecided": _per_response(
-            lambda r: r.undecided, False, "facts judged neither true nor false"
-        ),
+        "undecided": _per_response(lambda r: r.undecided, False, "facts judged neither true nor false"),
         "unread_sentences": _per_response(
             lambda r: r.unparsed_sentences, False, "sentences from which no fact could be read"
         ),

@@ -85,7 +85,8 @@ class _JudgeFilter(Filter):
             return self._task.judge_responses(answers, docs)
         except (HarnessError, KeyboardInterrupt) as error:
             kept = keep_answers(self._task.task_name, answers, docs)
-            raise HarnessError(
+            kind = type(error) if isinstance(error, HarnessError) else HarnessError
+            raise kind(
                 f"{error or 'interrupted'}\nThe answers are kept in {kept}; go on without generating them again: "
                 f"lm_eval --model replay --model_args responses={kept} --tasks {self._task.task_name} and the same "
                 "--metadata"

@@ -162,7 +162,8 @@ def test_the_metrics_of_several_questions() -> None:
         # Five sentences each: micro is macro.
         assert found[f"best_of_{n}_macro"] == pytest.approx(value)
         assert found[f"best_of_{n}_facts"] == pytest.approx(5)
-    assert len(found) == 5 * len(SIZES)
+        assert found[f"best_of_{n}_correct"] == pytest.approx(5 * value)
+    assert len(found) == 6 * len(SIZES)
 
 
 @pytest.mark.parametrize("n", [0, -1, 4])

@@ -27,8 +27,15 @@ NAMES = [
     "unparsed_rate",
     "sentences_per_response",
     "score_reference",
+    "correct_per_response",
+    "correct_per_response_ci95_low",
+    "correct_per_response_ci95_high",
+    "f1_at_k",
+    "f1_at_k_ci95_low",
+    "f1_at_k_ci95_high",
+    "thinking_cut_rate",
 ]
-SHARES = [n for n in NAMES if n not in ("correct", "incorrect", "sentences_per_response")]
+SHARES = [n for n in NAMES if n not in ("correct", "incorrect") and "_per_response" not in n]
 
 SMALL = st.integers(0, 9)
 ROWS = st.lists(
@@ -62,7 +69,7 @@ def annotation(labels: str, topic: str = "") -> Annotation:
 
 
 def test_the_metrics_of_the_tasks() -> None:
-    assert list(metrics.METRICS) == NAMES
+    assert {*metrics.METRICS} == {*NAMES}
 
 
 def test_the_papers_number() -> None:
@@ -73,7 +80,9 @@ def test_the_papers_number() -> None:
 
 def test_count() -> None:
     counts = metrics.count([annotation("oocunx", "T"), annotation("on", "T")])
-    assert counts == Counts("T", 2, ok=3, contradictory=1, unverifiable=1, nofact=2, unparsed=1)
+    assert counts == Counts(
+        "T", 2, ok=3, contradictory=1, unverifiable=1, nofact=2, unparsed=1, each=((2, 2, 1), (1, 0, 0))
+    )
     assert (counts.incorrect, counts.checkable, counts.total) == (2, 5, 8)
     assert metrics.count([annotation("o")]).topic == "q"
     with pytest.raises(ValueError, match="no annotations"):
@@ -188,3 +197,52 @@ def test_one_topic_has_no_interval(topics: list[str], right: list[int], of: list
 def test_topics_without_checkable_sentences_do_no_harm() -> None:
     low, high = cluster_bootstrap(["a", "b", "c"], [1, 0, 2], [2, 0, 4])
     assert (low, high) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("correct", "incorrect", "k", "value"),
+    [
+        (0, 0, 5, 0.0),
+        (0, 4, 5, 0.0),
+        (5, 0, 5, 1.0),
+        (9, 0, 5, 1.0),  # more than K correct ones bring no more
+        (1, 0, 5, 2 * 1 * 0.2 / 1.2),
+        (4, 4, 5, 2 * 0.5 * 0.8 / 1.3),
+        (3, 1, 1, 2 * 0.75 / 1.75),
+    ],
+)
+def test_f1_at_k_of_one_response(correct: int, incorrect: int, k: int, value: float) -> None:
+    assert metrics.f1(correct, incorrect, k) == pytest.approx(value)
+
+
+def test_saying_less_raises_precision_and_not_f1() -> None:
+    brief = metrics.Counts("a", 1, ok=1, each=((1, 0, 0),))
+    full = metrics.Counts("a", 1, ok=5, unverifiable=1, each=((5, 1, 0),))
+    assert metrics.factuality([brief]) > metrics.factuality([full])
+    assert metrics.f1_at(5)([brief]) < metrics.f1_at(5)([full])
+    assert metrics.correct_per_response([brief]) < metrics.correct_per_response([full])
+
+
+def test_f1_counts_empty_answers_and_leaves_out_what_could_not_be_judged() -> None:
+    rows = [
+        metrics.Counts("a", 2, ok=5, each=((5, 0, 0), (0, 0, 0))),
+        metrics.Counts("b", 1, unparsed=3, each=((0, 0, 3),)),
+    ]
+    assert metrics.f1_at(5)(rows) == 0.5
+    assert math.isnan(metrics.f1_at(5)(rows[1:]))
+    assert math.isnan(metrics.f1_at(5)([metrics.Counts("old file", 1, ok=3)]))
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1), st.integers(1, 12))
+def test_f1_lies_between_0_and_1_and_falls_with_k(each: list[tuple[int, int]], k: int) -> None:
+    rows = [metrics.Counts("t", 1, ok=ok, unverifiable=wrong, each=((ok, wrong, 0),)) for ok, wrong in each]
+    assert 0 <= metrics.f1_at(k + 1)(rows) <= metrics.f1_at(k)(rows) + 1e-12 <= 1 + 1e-12
+
+
+def test_every_score_of_an_interval_lies_in_it() -> None:
+    rows = [metrics.Counts(f"t{i}", 1, ok=i % 4, unverifiable=2, each=((i % 4, 2, 0),)) for i in range(20)]
+    for name in ("factuality", "correct_per_response", "f1_at_k"):
+        low, value, high = (
+            metrics.METRICS[key].aggregation(rows) for key in (f"{name}_ci95_low", name, f"{name}_ci95_high")
+        )
+        assert low < value < high

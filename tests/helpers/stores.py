@@ -24,7 +24,16 @@ def questions(
     for topic in range(topics):
         ok = max(0, min(facts, correct + topic % 3 - 1))
         rows.append(
-            Counts(f"topic {topic}", 1, ok, (facts - ok) // 2, facts - ok - (facts - ok) // 2, nofact, unparsed)
+            Counts(
+                f"topic {topic}",
+                1,
+                ok,
+                (facts - ok) // 2,
+                facts - ok - (facts - ok) // 2,
+                nofact,
+                unparsed,
+                each=((ok, facts - ok, unparsed),),
+            )
         )
     return rows
 

@@ -16,6 +16,7 @@ from factuality_harness.harness.factscore.score import (
     FactCounts,
     counts_of_annotation,
     counts_of_labels,
+    f1_at,
     init_score,
     num_facts_per_response,
     penalty,
@@ -126,3 +127,18 @@ def test_interval_is_deterministic() -> None:
 def test_other_annotations_are_refused() -> None:
     with pytest.raises(HarnessError, match="'t' holds no atomic facts"):
         counts_of_annotation(Annotation("q", "r", "en", "lexical", topic="t"))
+
+
+def test_an_extractor_that_fails_is_no_abstention() -> None:
+    rows = [FactCounts("a", True, supported=2), FactCounts("b", True, sentences=3, unparsed_sentences=3)]
+    assert respond_ratio(rows) == 1
+    assert respond_ratio([*rows, FactCounts("c", True, sentences=2)]) == 2 / 3  # read, and states nothing
+    assert score(rows, gamma=0) == 1
+
+
+def test_f1_at_k_of_facts() -> None:
+    full, brief, silent = FactCounts("a", True, 35), FactCounts("b", True, 5), FactCounts("c", False)
+    unread = FactCounts("d", True, sentences=1, unparsed_sentences=1)
+    assert f1_at(35)([full]) == 1
+    assert f1_at(35)([brief]) == pytest.approx(2 * (5 / 35) / (1 + 5 / 35))
+    assert f1_at(35)([full, silent, unread]) == 0.5

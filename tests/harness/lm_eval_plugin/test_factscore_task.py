@@ -22,6 +22,11 @@ METRICS = {
     "supported",
     "unsupported",
     "unparsed_facts",
+    "undecided",
+    "unread_sentences",
+    "f1_at_k",
+    "f1_at_k_ci95_low",
+    "f1_at_k_ci95_high",
 }
 PAGES = {
     "Ada Moss": "Ada Moss was born in 1901 in Oslo. Ada Moss wrote four novels.",

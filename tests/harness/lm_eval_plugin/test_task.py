@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -38,6 +39,13 @@ NAMES = {
     "unparsed_rate",
     "sentences_per_response",
     "score_reference",
+    "correct_per_response",
+    "correct_per_response_ci95_low",
+    "correct_per_response_ci95_high",
+    "f1_at_k",
+    "f1_at_k_ci95_low",
+    "f1_at_k_ci95_high",
+    "thinking_cut_rate",
 }
 MINI = load_mini()
 
@@ -89,7 +97,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return run(responses, samples={"anah_factuality_mini": [0, 1, 2, 3, 4, 5, *range(84, len(MINI))]})
 
 
-def test_the_metrics_are_the_tasks_twelve(whole: dict[str, Any]) -> None:
+def test_the_metrics_are_the_tasks(whole: dict[str, Any]) -> None:
     found = values(whole)
     assert found.keys() == NAMES == metrics.METRICS.keys()
     assert not any(math.isnan(v) for v in found.values())
@@ -129,7 +137,7 @@ def test_the_scores_can_be_computed_again_from_the_samples(whole: dict[str, Any]
 
 def test_the_judge_is_written_beside_the_result(whole: dict[str, Any]) -> None:
     assert whole["configs"]["anah_factuality_mini"]["metadata"]["judge"] == "lexical"
-    assert whole["versions"]["anah_factuality_mini"] == 1.0
+    assert whole["versions"]["anah_factuality_mini"] == 1.1
     json.dumps(whole["configs"], default=str)
 
 
@@ -377,3 +385,55 @@ def test_the_command_with_a_real_model(smollm2: Path, tmp_path: Path) -> None:
     stored = run(samples_file, limit=2)
     for name, value in values(stored).items():
         assert value == pytest.approx(results["results"]["anah_factuality_mini"][f"{name},annotation"], nan_ok=True)
+
+
+def test_thinking_in_answers_is_set_aside_and_counted(tmp_path: Path) -> None:
+    thoughts = ["<think>Was it 1900? Or 1950?</think>", "<think>Well,</think>", "never mind</think>", "<think>", "", ""]
+    rows = [
+        {"question": f"Question {j} on Alice {i}?", "response": f"{thoughts[3 * i + j]}Alice was born in 1900."}
+        for i in range(2)
+        for j in range(3)
+    ]
+    metadata = {"data": str(data(tmp_path)), "judge": "lexical"}
+    results = run(write(tmp_path / "a.jsonl", rows), "anah_factuality", metadata=metadata)
+    found = values(results, "anah_factuality")
+    assert found["thinking_cut_rate"] == pytest.approx(1 / 6)
+    assert found["sentences_per_response"] == pytest.approx(5 / 6)
+    for sample in results["samples"]["anah_factuality"]:
+        (annotation,) = load_annotations(sample["filtered_resps"][0])
+        assert "think" not in annotation.response
+        assert "Alice was born" in sample["resps"][0][0]
+
+
+def test_k_of_f1_is_a_setting(tmp_path: Path) -> None:
+    rows = [{"question": f"Question {j} on Alice {i}?", "response": "Alice 1900."} for i in range(2) for j in range(3)]
+    answers = write(tmp_path / "a.jsonl", rows)
+    metadata = {"data": str(data(tmp_path)), "judge": "lexical"}
+    found = [
+        values(run(answers, "anah_factuality", metadata={**metadata, "f1_k": k}), "anah_factuality") for k in (1, 5)
+    ]
+    assert found[0]["f1_at_k"] > found[1]["f1_at_k"]
+    for wrong in (0, "5", True):
+        with pytest.raises(HarnessError, match="f1_k, what a full answer holds"):
+            run(answers, "anah_factuality", metadata={**metadata, "f1_k": wrong})
+
+
+def test_answers_outlive_a_judge_that_dies(tmp_path: Path, server: JudgeServer) -> None:
+    metadata = {"judge": f"dialogue@openai:{server.url}#rules", "judge_args": {"concurrency": 2, "retries": 0}}
+    server.stop_after = 5
+    with pytest.raises(HarnessError, match=r"responses=.*jsonl --tasks anah_factuality") as caught:
+        judged(tmp_path, metadata)
+    kept = re.search(r"responses=(\S+)", str(caught.value))
+    assert kept is not None and len(Path(kept[1]).read_text().splitlines()) == 6
+    server.stop_after = None
+    server.start()
+    source = {"data": str(data(tmp_path))}
+    again = run(Path(kept[1]), "anah_factuality", metadata={**source, **metadata})
+    assert values(again, "anah_factuality")["factuality"] == 0.5
+
+
+def test_examples_in_the_prompt_are_refused(tmp_path: Path) -> None:
+    rows = [{"question": "Question 0 on Alice 0?", "response": "Alice 1900."}]
+    metadata = {"data": str(data(tmp_path)), "judge": "lexical"}
+    with pytest.raises(HarnessError, match="num_fewshot 2 has no meaning here"):
+        run(write(tmp_path / "a.jsonl", rows), "anah_factuality", metadata=metadata, num_fewshot=2)
