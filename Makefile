@@ -6,32 +6,40 @@ VLLM_VENV ?= .venv-vllm
 WORLD ?= out/sweeps/world
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo report reproduce results check lint test test-slurm test-vllm bench-vllm docs system-packages clean
+.PHONY: help demo report reproduce results demo-results world-results check lint test test-slurm test-vllm bench-vllm docs system-packages clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.ready ## set up, then train and score in the fact world and score a small real model (out/demo)
-	$(VENV)/bin/factuality demo --out out/demo
+	$(VENV)/bin/factuality demo
 
-report: $(VENV)/.ready ## of the demo: scores, figures and coloured responses on one page (out/report.html)
-	$(VENV)/bin/factuality report --results out/demo --out out/report.html
+report: $(VENV)/.ready ## of the demo: scores, figures and coloured responses on one page (out/demo/report.html)
+	$(VENV)/bin/factuality report --results out/demo --browse world --out out/demo/report.html
 
 # Finished stages are kept in $(WORLD): interrupted, run it again.
 reproduce: $(VENV)/.ready ## every table and figure of the paper in the fact world (about an hour; resumable)
 	$(VENV)/bin/factuality sweep run training/experiments/world/[a-z]*.yaml --store $(WORLD)
-	$(MAKE) results
+	$(MAKE) world-results
+
+results: demo-results ## refresh what is committed under results/ from out/: the demo's, and the fact world's if it was reproduced
+	test ! -d $(WORLD) || $(MAKE) world-results
+
+demo-results: demo
+	mkdir -p results/demo/world results/demo/real
+	cp out/demo/world/* results/demo/world
+	cp out/demo/real/* results/demo/real
 
 # One file of numbers, then everything made from it.
-results: $(VENV)/.ready ## refresh what is committed under results/world from the sweep's store
+world-results: $(VENV)/.ready
 	$(VENV)/bin/factuality collect --results $(WORLD) --out results/world
 	$(VENV)/bin/factuality hypothesis --results $(WORLD) --experiment scaling_confirm \
 		--cell "third=a third of the clusters, whole" --baseline third=base \
-		--task world_factuality_sampled --embedding hidden:policy@2 --text 'Entry: {topic}, {kind} of' \
+		--task world_factuality_sampled \
 		--out results/world/hypothesis/third_of_the_clusters.csv
 	$(VENV)/bin/factuality hypothesis --results $(WORLD) --experiment table04_scaling \
 		--cell dimension=topic scale=1/3 --baseline dimension=base scale=0 \
-		--task world_factuality_sampled --embedding hidden:policy@2 --text 'Entry: {topic}, {kind} of' \
+		--task world_factuality_sampled \
 		--out results/world/hypothesis/third_of_the_topics.csv
 	$(VENV)/bin/factuality tables --results results/world
 	$(VENV)/bin/factuality figures --results results/world

@@ -21,7 +21,7 @@ from factuality_harness.harness.commands import Out
 from factuality_harness.harness.io.manifest import manifest, write_manifest
 from factuality_harness.harness.io.models import fetch
 from factuality_harness.harness.io.write import whole_file, write_json
-from factuality_harness.harness.page.render import format_metric, write_comparison, write_page
+from factuality_harness.harness.page.render import format_metric, write_comparison, write_samples_page
 from factuality_harness.training.sweep.command import begin, check_done, load_experiments
 from factuality_harness.training.sweep.plan import make_plan
 from factuality_harness.training.sweep.store import Store
@@ -150,7 +150,7 @@ def write_real(experiment: ExperimentResult, store: Path, out: Path) -> None:
     scores = {name: data["results"][task][f"{name},annotation"] for name in data["higher_is_better"][task]}
     write_json(out / "scores.json", scores)
     title = cell.labels["model"]
-    write_page(samples_of(store / score.file, task), out / "page.html", f"{title} on {task}")
+    write_samples_page(samples_of(store / score.file, task), out / "page.html", f"{title} on {task}")
     source = json.loads((Path("models") / MODEL / "harness_source.json").read_text(encoding="utf-8"))
     made_with = {"judge": score.judge, "task_version": data["versions"][task]}
     write_manifest(

@@ -26,7 +26,7 @@ from typing import Any
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.training.settings import merged, read_settings
 from factuality_harness.training.shipped import find_shipped
-from factuality_harness.training.sweep.schema import CellSettings, ExperimentFile, check
+from factuality_harness.training.sweep.schema import STAGES, CellSettings, ExperimentFile, check
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class Cell:
 @dataclass(frozen=True, slots=True)
 class Experiment:
     """A checked experiment file. table: what `factuality tables` shows of it. launch: stage to the command that starts
-    it in a process of its own (else it runs inside the worker). threads: CPU threads of a stage inside the worker.
-    estimate: stage to seconds, before any was measured."""
+    it in a process of its own (else it runs inside the worker). threads: stage to its CPU threads inside the
+    worker. estimate: stage to seconds, before any was measured."""
 
     name: str
     path: Path
@@ -56,7 +56,7 @@ class Experiment:
     table: dict[str, Any]
     cells: list[Cell]
     launch: dict[str, str]
-    threads: int
+    threads: dict[str, int]
     estimate: dict[str, float]
 
 
@@ -102,6 +102,7 @@ def load_experiment(path: str | Path, seeds: list[int] | None = None) -> Experim
     twice = Counter(cell.name for cell in cells)
     if twice and max(twice.values()) > 1:
         raise HarnessError(f"{path}: two cells are called {max(twice, key=lambda name: twice[name])}")
+    threads = data.get("threads", {})
     return Experiment(
         name=path.stem,
         path=path,
@@ -109,6 +110,6 @@ def load_experiment(path: str | Path, seeds: list[int] | None = None) -> Experim
         table=data.get("table", {}),
         cells=sorted(cells, key=lambda c: c.seed),
         launch=data.get("launch", {}),
-        threads=data.get("threads", 0),
+        threads=threads if isinstance(threads, dict) else dict.fromkeys(STAGES, threads),
         estimate=data.get("estimate", {}),
     )

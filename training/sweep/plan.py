@@ -71,7 +71,7 @@ class _Builder:
         name = f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         plain = json.loads(json.dumps(settings))
         launch = self.experiment.launch.get(kind, "")
-        self.plan.stages.setdefault(name, Stage(kind, name, plain, needs, launch, self.experiment.threads))
+        self.plan.stages.setdefault(name, Stage(kind, name, plain, needs, launch, self.experiment.threads.get(kind, 0)))
         return name
 
     def cell(self, cell: Cell) -> dict[str, str]:
@@ -86,6 +86,7 @@ class _Builder:
         if steps := s.get("train", []):
             roles |= self.pairs(s, cell.seed, base, where)
             for step in steps:
+                step = {**step, "arguments": {**s.get("train_arguments", {}), **step.get("arguments", {})}}
                 model = self.train(step, model, roles["pair"], cell.seed, where)
             roles["train"] = model
         score = {"engine": "hf", "batch_size": 128, "chat_template": True} | s.get("score", {})

@@ -207,6 +207,7 @@ class CellSettings(_Mapping):
     select: _Select = _Select()
     pair: _Pair = _Pair()
     train: list[_Step] = []
+    train_arguments: Options = {}
     score: _Score = _Score()
     distances: _Distances | None = None
 
@@ -234,7 +235,7 @@ class ExperimentFile(_Mapping):
     grid: dict[str, dict[str, Options | None]] = {}
     cells: list[Options] = []
     launch: dict[Kind, Name] = {}
-    threads: NonNegativeInt = 0
+    threads: NonNegativeInt | dict[Kind, NonNegativeInt] = 0
     estimate: dict[Kind | Literal["sentences", "test_questions"], NonNegativeFloat] = {}
 
 

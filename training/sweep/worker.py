@@ -6,6 +6,7 @@ import logging
 import os
 import time
 import traceback
+from functools import cache
 from pathlib import Path
 
 from factuality_harness.harness.errors import HarnessError
@@ -45,12 +46,12 @@ def work(store_root: Path, plan_file: Path) -> None:
 
 
 def _run(stage: Stage, store: Store) -> None:
+    import torch
+
     from factuality_harness.training.sweep.stages import resumes, run_stage  # the heavy imports, in workers only
 
-    if stage.threads:
-        import torch
-
-        torch.set_num_threads(stage.threads)
+    usual = _usual_threads()
+    torch.set_num_threads(stage.threads or usual)
     folder = store.begin(stage, resume=resumes(stage))
     log.info("%s in %s", stage.id, folder)
     started = time.monotonic()
@@ -62,6 +63,14 @@ def _run(stage: Stage, store: Store) -> None:
         store.fail(stage.id, f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
     else:
         store.finish(stage, time.monotonic() - started, commands)
+
+
+@cache
+def _usual_threads() -> int:
+    """CPU threads of this process before any stage said how many."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def set_up_process() -> None:
