@@ -82,15 +82,23 @@ def quiet(log: Path) -> Iterator[None]:
         "TRANSFORMERS_VERBOSITY": "error",
     }
     begins = logging.getLogger("factuality_harness.training.sweep.worker")
-    shown = logging.StreamHandler(sys.stderr)
-    shown.setFormatter(logging.Formatter("%(message)s"))
-    with log.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+    terminal = os.fdopen(os.dup(2), "w", encoding="utf-8")
+    with (
+        terminal,
+        log.open("a", encoding="utf-8") as file,
+        contextlib.redirect_stdout(file),
+        contextlib.redirect_stderr(terminal),
+    ):
         logging.basicConfig(stream=file, level=logging.INFO, format="%(asctime)s %(name)s %(message)s", force=True)
         logging.captureWarnings(True)
+        shown = logging.StreamHandler(terminal)
+        shown.setFormatter(logging.Formatter("%(message)s"))
         begins.addHandler(shown)
+        os.dup2(file.fileno(), 2)  # what programs and C libraries say
         try:
             yield
         finally:
+            os.dup2(terminal.fileno(), 2)
             begins.removeHandler(shown)
             logging.captureWarnings(False)
             logging.getLogger().handlers.clear()

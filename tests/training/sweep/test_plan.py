@@ -194,9 +194,9 @@ def test_the_worlds_bases_are_different_anyway_and_keep_their_ids(tmp_path):
     assert len({roles["score"] for _, roles in plan.cells}) == 4 and not any("seed" in score for score in scores(plan))
 
 
-def test_factscore_is_added_as_the_readme_says(tmp_path):
-    readme = (EXPERIMENTS / "README.md").read_text(encoding="utf-8")
-    text = readme.split("```yaml\n")[1].split("```")[0]
+def test_factscore_is_added_as_the_guide_says(tmp_path):
+    guide = (ROOT / "docs" / "guides" / "sweep.md").read_text(encoding="utf-8")
+    text = guide.split("```yaml\n")[1].split("```")[0]
     main = load_experiment(EXPERIMENTS / "llama31-8b" / "table01_main.yaml")
     (tmp_path / "table01_main_factscore.yaml").write_text(
         text.replace("extends: ", f"extends: {main.path.parent.resolve()}/"), encoding="utf-8"
