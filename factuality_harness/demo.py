@@ -89,6 +89,8 @@ def quiet(log: Path) -> Iterator[None]:
         contextlib.redirect_stdout(file),
         contextlib.redirect_stderr(terminal),
     ):
+        root = logging.getLogger()
+        before, level = root.handlers[:], root.level
         logging.basicConfig(stream=file, level=logging.INFO, format="%(asctime)s %(name)s %(message)s", force=True)
         logging.captureWarnings(True)
         shown = logging.StreamHandler(terminal)
@@ -101,7 +103,7 @@ def quiet(log: Path) -> Iterator[None]:
             os.dup2(terminal.fileno(), 2)
             begins.removeHandler(shown)
             logging.captureWarnings(False)
-            logging.getLogger().handlers.clear()
+            root.handlers, root.level = before, level
 
 
 def score_table(experiment: ExperimentResult) -> pd.DataFrame:
@@ -139,7 +141,7 @@ def write_loop(experiment: ExperimentResult, store: Path, out: Path) -> None:
     shown = 1 if len(experiment.table["columns"]) > 1 else 3  # questions
     title = "Before and after" if shown > 1 else "One question, before and after"
     write_comparison(pages, out / "before_after.html", title, questions=shown)
-    trained = experiment.cells[-1]
+    trained = next(cell for cell in experiment.cells if "pair" in cell.stages)
     record = {
         role: json.loads((store / "stages" / stage / "stage.json").read_text(encoding="utf-8"))["settings"]
         for role, stage in trained.stages.items()
