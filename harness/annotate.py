@@ -19,16 +19,17 @@ from tqdm import tqdm
 from factuality_harness.harness.annotation import Annotation, Judgement, Label, Sentence
 from factuality_harness.harness.annotators.base import Annotator, Claim
 from factuality_harness.harness.annotators.spec import JudgeSpec
-from factuality_harness.harness.commands import Judge, JudgeArgs, Out, Questions, Split
+from factuality_harness.harness.commands import Judge, JudgeArgs, MaxUnparsed, Out, Questions, Split
 from factuality_harness.harness.data.anah import Question
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.io.samples import match, stored_responses
-from factuality_harness.harness.metrics import count, summarise
+from factuality_harness.harness.metrics import count, rate, summarise
 from factuality_harness.harness.questions import load_questions
 from factuality_harness.harness.sentences import Style, says_something
 from factuality_harness.harness.sentences import split as split_sentences
 from factuality_harness.harness.thinking import Spoken, set_thinking_aside
+from factuality_harness.harness.unjudged import LIMIT, check_unjudged
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,7 @@ def annotate_file(
     judge: Judge = None,
     judge_args: JudgeArgs | None = None,
     style: Style = "anah",
+    max_unparsed: MaxUnparsed = LIMIT,
     out: Out,
 ) -> None:
     """Judge answers sentence by sentence, without lm_eval.
@@ -153,3 +155,4 @@ def annotate_file(
 
     write_jsonl(out, rows())
     print(json.dumps({"judge": annotator.spec, "responses": len(items), **summarise(counts)}, indent=2))
+    check_unjudged(rate("unparsed")(counts), max_unparsed, "sentences")

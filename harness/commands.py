@@ -49,6 +49,7 @@ Judge = Annotated[str | None, Parameter(help="Judge spec, NAME or NAME@ENGINE:TA
 JudgeArgs = Annotated[
     Options, Parameter(help='JSON object of judge and engine options, such as {"concurrency": 8}.', show_default=False)
 ]
+MaxUnparsed = Annotated[float, Parameter(help="Share without a verdict from which the command ends as failed.")]
 Seed = Annotated[int, Parameter(help="Of everything random.")]
 Questions = Annotated[str, Parameter(help="Source of questions: a file, mini:PART, anah:PART or world:FOLDER:PART.")]
 Split = Annotated[

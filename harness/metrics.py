@@ -91,8 +91,10 @@ def factuality_macro(rows: Sequence[Counts]) -> float:
 
 
 def score_reference(rows: Sequence[Counts]) -> float:
-    """The reference code's score, 1 - hallucinated / total, with no-fact and unparsed sentences in `total`."""
-    return 1 - ratio(sum(r.incorrect for r in rows), sum(r.total for r in rows))
+    """The reference code's score, 1 - hallucinated / total, with no-fact and unparsed sentences in `total`; NaN where
+    nothing was judged at all."""
+    judged = sum(r.total - r.unparsed for r in rows)
+    return 1 - ratio(sum(r.incorrect for r in rows), sum(r.total for r in rows) if judged else 0)
 
 
 def correct_per_response(rows: Sequence[Counts]) -> float:

@@ -26,6 +26,7 @@ _REFUSAL = re.compile(
 )
 _TOO_LONG = re.compile(r"context (?:length|window|size)|too long|too large|maximum .{0,20}tokens", re.IGNORECASE)
 _PLAIN = ("temperature", "top_p", "top_k", "seed")
+_DEFAULT = "temperature other than 1"
 _LENGTHS = ("max_tokens", "max_completion_tokens")
 _CONSTRAINTS = ("structured_outputs", "response_format", "")  # vLLM and SGLang; OpenAI and llama.cpp; none
 
@@ -49,7 +50,7 @@ class Parameters:
     def body(self, sampling: Sampling) -> dict[str, Any]:
         """Fields of a request. What is at its neutral value is not sent: top_p 1, top_k 0, the seed of greedy
         decoding."""
-        values: dict[str, Any] = {"temperature": sampling.temperature}
+        values: dict[str, Any] = {"temperature": 1 if _DEFAULT in self._refused else sampling.temperature}
         if not any(name in self._fixed for name in _LENGTHS):
             values[self._first(_LENGTHS)] = sampling.max_tokens
         values |= {"top_p": sampling.top_p} if sampling.top_p != 1 else {}
@@ -74,10 +75,13 @@ class Parameters:
         if _TOO_LONG.search(refusal) and "instead" not in refusal:
             return False
         with self._lock:
-            if named & self._refused:  # this request was on its way when another one taught it
+            old = "temperature" in named and sent["temperature"] != 1 and _DEFAULT in self._refused
+            if old or named & self._refused:  # this request was on its way when another one taught it
                 return True
             if {"temperature", "top_p"} <= named:
                 return self._refuse("top_p")
+            if "temperature" in named and sent["temperature"] != 1:  # the only value some models take
+                return self._refuse(_DEFAULT)
             for name in (*_CONSTRAINTS[:-1], *_LENGTHS, *_PLAIN):
                 if name in named:
                     other = set(_LENGTHS) - {name}
@@ -88,7 +92,7 @@ class Parameters:
 
     def _refuse(self, name: str) -> bool:
         self._refused.add(name)
-        words = f"without {name}"
+        words = "with temperature 1" if name == _DEFAULT else f"without {name}"
         if name in _LENGTHS:
             words = f"with {self._first(_LENGTHS)} instead of {name}"
         elif name in _CONSTRAINTS:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from factuality_harness.harness.annotators.spec import JudgeSpec
-from factuality_harness.harness.commands import Flag, Judge, JudgeArgs
+from factuality_harness.harness.commands import Flag, Judge, JudgeArgs, MaxUnparsed
 from factuality_harness.harness.data.biographies import entity_of, load_labelled, question_about
 from factuality_harness.harness.engines import AnswerCache
 from factuality_harness.harness.errors import HarnessError
@@ -22,10 +22,11 @@ from factuality_harness.harness.factscore.evaluator import STYLE, Missing, open_
 from factuality_harness.harness.factscore.knowledge import open_knowledge
 from factuality_harness.harness.factscore.plan import plan_calls
 from factuality_harness.harness.factscore.retrieval import PASSAGES
-from factuality_harness.harness.factscore.score import GAMMA, counts_of_labels, summarise_facts
+from factuality_harness.harness.factscore.score import GAMMA, counts_of_labels, summarise_facts, unjudged_share
 from factuality_harness.harness.factscore.scored import TopicResponse
 from factuality_harness.harness.io.jsonl import read_jsonl, write_jsonl
 from factuality_harness.harness.sentences import LANGUAGES, Language, Style
+from factuality_harness.harness.unjudged import LIMIT, check_unjudged
 
 
 def load_responses(path: str | Path, language: str = "en") -> list[TopicResponse]:
@@ -87,6 +88,7 @@ def score_facts(
     language: Language = "en",
     cache: Path | None = None,
     out: Path | None = None,
+    max_unparsed: MaxUnparsed = LIMIT,
     dry_run: Flag = False,
     tokenizer: str | None = None,
 ) -> None:
@@ -164,4 +166,6 @@ def score_facts(
     results = scorer.score(items)
     if out is not None:
         write_jsonl(out, (r.to_dict() for r in results))
-    _show({**summarise_facts([r.counts() for r in results], gamma), **scorer.settings()})
+    counts = [r.counts() for r in results]
+    _show({**summarise_facts(counts, gamma), **scorer.settings()})
+    check_unjudged(unjudged_share(counts), max_unparsed, "facts and unread sentences")

@@ -134,6 +134,13 @@ def f1_ci95(k: int) -> Callable[[Sequence[FactCounts]], tuple[float, float]]:
     return interval
 
 
+def unjudged_share(rows: Iterable[FactCounts]) -> float:
+    """Share of facts without a verdict, a sentence from which no fact could be read counting as one."""
+    counted = _counted(rows)
+    lost = sum(r.unparsed + r.unparsed_sentences for r in counted)
+    return ratio(lost, lost + sum(r.judged for r in counted))
+
+
 def score_ci95(rows: Sequence[FactCounts], gamma: float = GAMMA) -> tuple[float, float]:
     """95 % bootstrap interval of `score` over topics (see `harness.metrics.cluster_bootstrap`)."""
     scored = _scored(rows)

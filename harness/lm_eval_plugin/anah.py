@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.data import anah
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.lm_eval_plugin.task import JudgedTask, f1_k, log
-from factuality_harness.harness.metrics import K, Metric, anah_metrics, count
+from factuality_harness.harness.metrics import NAN, K, Metric, anah_metrics, count, rate
 from factuality_harness.harness.questions import load_questions
 
 
@@ -53,6 +54,9 @@ class AnahTask(JudgedTask):
     def count(self, doc: dict[str, Any], annotations: str) -> Any:
         return count(load_annotations(annotations))
 
+    def unjudged(self, rows: Sequence[Any]) -> float:
+        return rate("unparsed")(rows)
+
 
 class BestOfNTask(AnahTask):
     """Best-of-N from one pool of `repeats` responses a question: see harness.best_of."""
@@ -71,6 +75,9 @@ class BestOfNTask(AnahTask):
         config = {**config, "repeats": pool}
         self.metrics = best_of.metrics(self.sizes)
         super().__init__(config)
+
+    def unjudged(self, rows: Sequence[Any]) -> float:
+        return NAN  # expectations over pools hold no counts of it
 
     def count(self, doc: dict[str, Any], annotations: str) -> dict[int, best_of.Best]:
         return best_of.best_of([count([a]) for a in load_annotations(annotations)], self.sizes)

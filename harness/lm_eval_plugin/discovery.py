@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import importlib.util
+import os
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -70,6 +72,17 @@ def register(manager: ModuleType) -> None:
         model_registry.register("replay", target="factuality_harness.harness.lm_eval_plugin.replay:ReplayLM")
     if Path(sys.argv[0]).name in ("lm_eval", "lm-eval") or "lm_eval" in Path(sys.argv[0]).parts:
         _plain_errors()
+        atexit.register(_end)
+
+
+def _end() -> None:
+    """End lm_eval's command as failed, after all it writes, when a judge left too much unjudged."""
+    task = sys.modules.get("factuality_harness.harness.lm_eval_plugin.task")
+    if failed := getattr(task, "FAILED", []):
+        print(*(f"error: {why}" for why in failed), sep="\n", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(3)
 
 
 def _plain_errors() -> None:

@@ -106,6 +106,9 @@ class FactScoreTask(JudgedTask):
     def count(self, doc: dict[str, Any], annotations: str) -> list[FactCounts]:
         return [score.counts_of_annotation(a) for a in load_annotations(annotations)]
 
+    def unjudged(self, rows: Sequence[Any]) -> float:
+        return score.unjudged_share(rows)
+
     @staticmethod
     def rows(counts: Sequence[list[FactCounts]]) -> list[FactCounts]:
         return [row for of_question in counts for row in of_question]

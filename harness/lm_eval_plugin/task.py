@@ -18,12 +18,15 @@ from typing import Any
 from lm_eval.api.filter import Filter, FilterEnsemble
 from lm_eval.api.task import ConfigurableTask
 
+from factuality_harness.harness import unjudged
 from factuality_harness.harness.engines import cache_path
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
-from factuality_harness.harness.metrics import Metric
+from factuality_harness.harness.metrics import NAN, Metric
 
 log = logging.getLogger(__name__)
+FAILED: list[str] = []
+"""Why this process must not end as if all were well."""
 
 
 class Scored(float):
@@ -82,7 +85,7 @@ class _JudgeFilter(Filter):
         repeats = self._task.config.repeats
         answers = [list(r)[:repeats] for r in resps]
         try:
-            return self._task.judge_responses(answers, docs)
+            annotations = self._task.judge_responses(answers, docs)
         except (HarnessError, KeyboardInterrupt) as error:
             kept = keep_answers(self._task.task_name, answers, docs)
             kind = type(error) if isinstance(error, HarnessError) else HarnessError
@@ -91,6 +94,8 @@ class _JudgeFilter(Filter):
                 f"lm_eval --model replay --model_args responses={kept} --tasks {self._task.task_name} and the same "
                 "--metadata"
             ) from error
+        self._task.check_unjudged(annotations, docs)
+        return annotations
 
 
 class JudgedTask(ConfigurableTask):
@@ -141,6 +146,20 @@ class JudgedTask(ConfigurableTask):
     def count(self, doc: dict[str, Any], annotations: str) -> Any:
         """Counts of one question from its annotation JSON."""
         raise NotImplementedError
+
+    def unjudged(self, rows: Sequence[Any]) -> float:
+        """Share of what was to be judged that has no verdict, from the rows that metrics aggregate over."""
+        return NAN
+
+    def check_unjudged(self, annotations: Sequence[str], docs: Sequence[dict[str, Any]]) -> None:
+        """Note a judge that left too much unjudged: lm_eval's command then ends as failed, with its results written."""
+        counts = [self.count(doc, text) for doc, text in zip(docs, annotations, strict=True)]
+        try:
+            limit = self.settings.get("max_unparsed", unjudged.LIMIT)
+            unjudged.check_unjudged(self.unjudged(self.rows(counts)), limit, f"sentences of {self.task_name}")
+        except HarnessError as error:
+            log.error("%s", error)
+            FAILED.append(str(error))
 
     @staticmethod
     def rows(counts: Sequence[Any]) -> list[Any]:

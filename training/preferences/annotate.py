@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from factuality_harness.harness.annotate import DocumentedResponse, annotate
+from factuality_harness.harness.annotation import Label
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import read_jsonl
 from factuality_harness.harness.io.samples import sample_rows
+from factuality_harness.harness.metrics import ratio
 from factuality_harness.harness.sentences import LANGUAGES
+from factuality_harness.harness.thinking import set_thinking_aside
+from factuality_harness.harness.unjudged import LIMIT, check_unjudged
 from factuality_harness.training.preferences.append_log import append, resume
 
 _TEXTS = ("question", "response", "document", "language")
@@ -58,13 +62,15 @@ def annotate_samples(
     *,
     judge_args: dict[str, Any] | None = None,
     style: str = "anah",
+    max_unparsed: float = LIMIT,
     progress: bool = True,
 ) -> int:
     """Write an annotation per sample to `out` (`Annotation.to_dict`, the sample's number in `extra`), in their order.
 
     Rows the file already holds are kept, so a rerun goes on where it stopped. Memory is bounded by the annotator's
     window: the samples are read twice, first to find a bad row before any work is spent. Returns how many rows are new.
-    Raises HarnessError as `read_samples` does, for no samples at all, and for a file made of other samples or settings.
+    Raises HarnessError as `read_samples` does, for no samples at all, for a file made of other samples or settings, and
+    at the end when more than `max_unparsed` of the new rows' sentences have no verdict.
     """
     judge = JudgeSpec.parse(spec)
     annotator = judge.open(judge_args)
@@ -83,9 +89,13 @@ def annotate_samples(
 
     numbers = (k for _, k in left())
     annotations = annotate((item for item, _ in left()), annotator, style=style, progress=progress, total=total - done)
+    sentences = unparsed = 0
     with out.open("a", encoding="utf-8") as file:
         for annotation, k in zip(annotations, numbers, strict=True):
+            sentences += len(annotation.sentences)
+            unparsed += annotation.count(Label.UNPARSED)
             append(file, replace(annotation, extra={**annotation.extra, "sample": k}).to_dict())
+    check_unjudged(ratio(unparsed, sentences), max_unparsed, "sentences")
     return total - done
 
 
@@ -96,5 +106,5 @@ def _belong(out: Path, done: int, samples: Path, total: int) -> None:
     for (number, row), (item, k) in zip(read_jsonl(out), read_samples(samples), strict=False):
         extra = row.get("extra")
         kept = (row.get("question"), row.get("response"), extra.get("sample") if isinstance(extra, dict) else None)
-        if kept != (item.question, item.response, k):
+        if kept != (item.question, set_thinking_aside(item.response).text, k):
             raise HarnessError(f"{out}, row {number}: {remedy}")

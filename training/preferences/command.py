@@ -13,13 +13,24 @@ from cyclopts import Parameter
 from tqdm import tqdm
 
 from factuality_harness.harness.annotators.spec import JudgeSpec
-from factuality_harness.harness.commands import Flag, Judge, JudgeArgs, Options, Out, Questions, Several, Split
+from factuality_harness.harness.commands import (
+    Flag,
+    Judge,
+    JudgeArgs,
+    MaxUnparsed,
+    Options,
+    Out,
+    Questions,
+    Several,
+    Split,
+)
 from factuality_harness.harness.engines import Sampling
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.manifest import manifest, write_manifest
 from factuality_harness.harness.io.write import write_json
 from factuality_harness.harness.questions import load_questions
 from factuality_harness.harness.sentences import Style
+from factuality_harness.harness.unjudged import LIMIT
 from factuality_harness.training.mask_dpo.pairs import Pair, write_pairs
 from factuality_harness.training.preferences.annotate import annotate_samples
 from factuality_harness.training.preferences.pairing import AnnotationFiles, Pairing, PairRules
@@ -77,7 +88,13 @@ def sample_answers(
 
 
 def label(
-    samples: Path, *, judge: Judge = None, judge_args: JudgeArgs | None = None, style: Style = "anah", out: Out
+    samples: Path,
+    *,
+    judge: Judge = None,
+    judge_args: JudgeArgs | None = None,
+    style: Style = "anah",
+    max_unparsed: MaxUnparsed = LIMIT,
+    out: Out,
 ) -> None:
     """Label every sentence of sampled answers; run again, it goes on where it stopped.
 
@@ -91,7 +108,7 @@ def label(
         Annotations, one JSON row per sample.
     """
     spec = str(JudgeSpec.configured(judge))
-    new = annotate_samples(samples, spec, out, judge_args=judge_args or {}, style=style)
+    new = annotate_samples(samples, spec, out, judge_args=judge_args or {}, style=style, max_unparsed=max_unparsed)
     print(json.dumps({"annotated": new, "out": str(out)}))
 
 

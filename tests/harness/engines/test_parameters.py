@@ -20,7 +20,7 @@ REFUSALS = [
     (
         GREEDY,
         "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value is supported.",
-        {"max_tokens": 9},
+        {"max_tokens": 9, "temperature": 1},
     ),
     (
         DRAWN,
@@ -92,3 +92,11 @@ def test_requests_sent_in_the_old_form_meanwhile_are_asked_again() -> None:
     assert parameters.learn(old, "Unrecognized request argument supplied: seed")
     assert parameters.learn(old, "Unrecognized request argument supplied: seed")
     assert len(parameters.learned) == 1
+
+
+def test_a_temperature_that_is_refused_at_1_too_is_left_out() -> None:
+    parameters = Parameters({})
+    assert parameters.learn(parameters.body(GREEDY), "Unsupported parameter: temperature")
+    assert parameters.learn(parameters.body(GREEDY), "Unsupported parameter: temperature")
+    assert parameters.body(GREEDY) == {"max_tokens": 9}
+    assert not parameters.learn(parameters.body(GREEDY), "Unsupported parameter: temperature")
