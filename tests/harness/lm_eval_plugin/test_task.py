@@ -437,3 +437,17 @@ def test_examples_in_the_prompt_are_refused(tmp_path: Path) -> None:
     metadata = {"data": str(data(tmp_path)), "judge": "lexical"}
     with pytest.raises(HarnessError, match="num_fewshot 2 has no meaning here"):
         run(write(tmp_path / "a.jsonl", rows), "anah_factuality", metadata=metadata, num_fewshot=2)
+
+
+@pytest.mark.slow
+def test_the_command_fails_when_the_judge_left_too_much_unjudged(tmp_path: Path, server: JudgeServer) -> None:
+    rows = [{"question": q.question, "response": f"{q.topic} MUMBLE 1900. Oh!"} for q in MINI[:2]]
+    command = [sys.executable, "-m", "lm_eval", "run", "--model", "replay", "--tasks", "anah_factuality_mini"]
+    command += ["--model_args", f"responses={write(tmp_path / 'a.jsonl', rows)}", "--limit", "2"]
+    command += ["--metadata", json.dumps({"judge": f"dialogue@openai:{server.url}#rules"})]
+    command += ["--output_path", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 3, done.stderr[-3000:]
+    assert "error: 50.0 % of the sentences of anah_factuality_mini have no verdict" in done.stderr
+    (results_file,) = (tmp_path / "out").rglob("results_*.json")
+    assert json.loads(results_file.read_text())["results"]["anah_factuality_mini"]["unparsed_rate,annotation"] == 0.5
