@@ -132,6 +132,14 @@ class CachedEngine:
         self.hits = 0
         """Requests answered from the cache (or by a twin in the same batch)."""
 
+    def usage(self) -> dict[str, Any]:
+        """What was asked so far, for the records: requests, answers from the cache, tokens where the server counts
+        them, and what was changed about the requests."""
+        counted = getattr(self.engine, "usage", {})
+        adapted = getattr(getattr(self.engine, "parameters", None), "learned", [])
+        found = {"engine": self.engine.identity, "requests": self.asked, "from_cache": self.hits, **counted}
+        return found | ({"adapted": [*adapted]} if adapted else {})
+
     def uncached(self) -> CachedEngine:
         """The same engine without the cache, to try whether it works now."""
         return CachedEngine(self.engine, None)

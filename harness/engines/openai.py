@@ -86,7 +86,7 @@ class OpenAIEngine:
         self._fixed = fixed
         self.parameters = Parameters(fixed)
         self.usage: Counter[str] = Counter()
-        """Requests, prompt_tokens, cached_tokens and completion_tokens so far."""
+        """prompt_tokens, cached_tokens and completion_tokens so far."""
         self._lock = threading.Lock()
 
     @property
@@ -225,7 +225,6 @@ class OpenAIEngine:
 
     def _note(self, found: Completion) -> None:
         with self._lock:
-            self.usage["requests"] += 1
             self.usage.update(found.usage or {})
 
     def stream(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Batch]:

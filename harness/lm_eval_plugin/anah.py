@@ -13,6 +13,7 @@ from factuality_harness.harness.annotate import DocumentedResponse, annotate
 from factuality_harness.harness.annotation import Annotation, dump_annotations, load_annotations
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.data import anah
+from factuality_harness.harness.engines import CachedEngine
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.lm_eval_plugin.task import JudgedTask, f1_k, log
 from factuality_harness.harness.metrics import NAN, K, Metric, anah_metrics, count, rate
@@ -53,6 +54,10 @@ class AnahTask(JudgedTask):
 
     def count(self, doc: dict[str, Any], annotations: str) -> Any:
         return count(load_annotations(annotations))
+
+    def engines(self) -> list[CachedEngine]:
+        engine = getattr(self._annotator, "engine", None)
+        return [engine] if isinstance(engine, CachedEngine) else []
 
     def unjudged(self, rows: Sequence[Any]) -> float:
         return rate("unparsed")(rows)

@@ -14,6 +14,7 @@ import datasets
 from factuality_harness.harness.annotation import dump_annotations, load_annotations
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.data.biographies import load_entities
+from factuality_harness.harness.engines import CachedEngine
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.factscore import score
 from factuality_harness.harness.factscore.evaluator import open_scorer
@@ -105,6 +106,12 @@ class FactScoreTask(JudgedTask):
 
     def count(self, doc: dict[str, Any], annotations: str) -> list[FactCounts]:
         return [score.counts_of_annotation(a) for a in load_annotations(annotations)]
+
+    def engines(self) -> list[CachedEngine]:
+        verifier, extractor = self._scorer.verifier, self._scorer.extractor
+        asked = getattr(getattr(verifier, "annotator", verifier), "engine", None)
+        found = [asked, None if extractor is None else extractor.engine]
+        return list({id(engine): engine for engine in found if isinstance(engine, CachedEngine)}.values())
 
     def unjudged(self, rows: Sequence[Any]) -> float:
         return score.unjudged_share(rows)

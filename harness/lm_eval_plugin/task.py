@@ -19,7 +19,7 @@ from lm_eval.api.filter import Filter, FilterEnsemble
 from lm_eval.api.task import ConfigurableTask
 
 from factuality_harness.harness import unjudged
-from factuality_harness.harness.engines import cache_path
+from factuality_harness.harness.engines import CachedEngine, cache_path
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.metrics import NAN, Metric
@@ -94,6 +94,7 @@ class _JudgeFilter(Filter):
                 f"lm_eval --model replay --model_args responses={kept} --tasks {self._task.task_name} and the same "
                 "--metadata"
             ) from error
+        self._task.settings["judge_usage"] = [engine.usage() for engine in self._task.engines()]
         self._task.check_unjudged(annotations, docs)
         return annotations
 
@@ -146,6 +147,10 @@ class JudgedTask(ConfigurableTask):
     def count(self, doc: dict[str, Any], annotations: str) -> Any:
         """Counts of one question from its annotation JSON."""
         raise NotImplementedError
+
+    def engines(self) -> list[CachedEngine]:
+        """The judge's engines, whose usage goes into lm_eval's results file."""
+        return []
 
     def unjudged(self, rows: Sequence[Any]) -> float:
         """Share of what was to be judged that has no verdict, from the rows that metrics aggregate over."""

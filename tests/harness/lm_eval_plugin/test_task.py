@@ -266,6 +266,8 @@ def test_a_judge_that_dies_half_way_is_not_asked_twice(tmp_path: Path, server: J
     server.stop_after = None
     server.start()
     results = judged(tmp_path, metadata)
+    (usage,) = results["configs"]["anah_factuality"]["metadata"]["judge_usage"]
+    assert usage == {"engine": "openai#rules", "requests": 22, "from_cache": 20}
     assert values(results, "anah_factuality")["factuality"] == 0.5
     assert len(server.answered) == len(set(server.answered)) == 6 * (3 + 3 + 1)
     server.requests.clear()
