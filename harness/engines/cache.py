@@ -142,7 +142,8 @@ class CachedEngine:
 
     def uncached(self) -> CachedEngine:
         """The same engine without the cache, to try whether it works now."""
-        return CachedEngine(self.engine, None)
+        for_trial = getattr(self.engine, "for_trial", None)
+        return CachedEngine(self.engine if for_trial is None else for_trial(), None)
 
     def key(self, conversation: Conversation, sampling: Sampling) -> bytes:
         """The cache's key of a request."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 import time
@@ -28,6 +29,7 @@ KEYS = {"judge": ("JUDGE_API_KEY", "OPENAI_API_KEY"), "model": ("OPENAI_API_KEY"
 """Role of a model to the environment variables that may hold its key, the first one set."""
 _SECRET = ("key", "token", "secret", "password", "sig", "auth", "code", "credential")
 _CHAT = "/chat/completions"
+TRIAL_PATIENCE = 60.0  # seconds of "too many requests" while a judge is tried
 
 
 class OpenAIOptions(Settings):
@@ -85,6 +87,7 @@ class OpenAIEngine:
                 fixed[name] = value
         self._fixed = fixed
         self.parameters = Parameters(fixed)
+        self.patience = float(self.options.patience)
         self.usage: Counter[str] = Counter()
         """prompt_tokens, cached_tokens and completion_tokens so far."""
         self._lock = threading.Lock()
@@ -152,6 +155,12 @@ class OpenAIEngine:
             ) from error
         if isinstance(error.__cause__, ValueError):
             raise error
+
+    def for_trial(self) -> OpenAIEngine:
+        """This engine, less patient: whether a judge works must show in a minute."""
+        engine = copy.copy(self)
+        engine.patience = min(TRIAL_PATIENCE, self.patience)
+        return engine
 
     # ------------------------------------------------------------ words
 
@@ -233,7 +242,7 @@ class OpenAIEngine:
         pending: dict[Future[Reply], int] = {}
         todo = iter(enumerate(conversations))
         failure: Exception | None = None
-        throttle = Throttle(self.options.concurrency, float(self.options.patience))
+        throttle = Throttle(self.options.concurrency, self.patience)
         with ThreadPoolExecutor(self.options.concurrency) as pool:
             try:
                 while True:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.engines import AnswerCache, CachedEngine, OpenAIEngine, Reply, Sampling, open_engine
 from factuality_harness.harness.errors import EngineError, HarnessError
 from tests.helpers.judge_server import JudgeServer
@@ -293,8 +294,8 @@ def test_a_refused_parameter_is_learned_once_for_all_requests(
     engine = OpenAIEngine(f"{server.url}#rules", concurrency=1)
     sampling = Sampling(temperature=0.5 if name == "seed" else 0.0, choices=("a", "b"))
     assert [r.text for r in ask(engine, "a", "b", "c", sampling=sampling)] == ["a", "b", "c"]
-    assert len(server.requests) == 4
-    assert len(engine.parameters.learned) == 1
+    assert len(engine.parameters.learned) == (2 if name == "temperature" else 1)  # 1 is tried before none
+    assert len(server.requests) == 3 + len(engine.parameters.learned)
 
 
 def test_a_parameter_the_user_set_is_not_left_out(server: JudgeServer) -> None:
@@ -336,6 +337,14 @@ def test_an_exhausted_quota_stops_with_the_servers_words(server: JudgeServer) ->
     with pytest.raises(EngineError, match="exceeded your current quota"):
         ask(OpenAIEngine(f"{server.url}#rules", concurrency=1), *map(str, range(50)))
     assert len(server.requests) <= 3
+
+
+def test_a_trial_is_less_patient_than_a_run(server: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("factuality_harness.harness.engines.openai.TRIAL_PATIENCE", 0.3)
+    server.odd = lambda body, turn: (200, error("rate-limited upstream", code=429), {})
+    judge = JudgeSpec.parse(f"dialogue@openai:{server.url}#rules").open()
+    with pytest.raises(EngineError, match="rate-limited upstream"):
+        judge.check()
 
 
 def test_patience_with_too_many_requests_ends(server: JudgeServer) -> None:
