@@ -38,6 +38,7 @@ def test_help_lists_every_command_and_loads_none() -> None:
         assert any(name.split()[0] in line.split()[:2] for line in shown), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "package", "extra"),
     [
@@ -56,6 +57,7 @@ def test_a_missing_extra_is_one_line_that_names_it(words: list[str], package: st
     assert (done.returncode, done.stdout) == (2, "")
 
 
+@pytest.mark.slow
 def test_evaluating_needs_no_extra() -> None:
     """What is below harness and analysis is importable with the base requirements alone."""
     program = (

@@ -155,6 +155,7 @@ def test_targets_and_extras_exist() -> None:
     assert set(re.findall(r"(?:\.|factuality-harness)\[([a-z]+)\]", texts)) <= extras
 
 
+@pytest.mark.slow
 def test_the_site_builds_strictly(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -209,11 +210,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_where_a_number_comes_from(folder: Path) -> None:
     (block,) = blocks("docs/guides/reproduce.md", "factuality tables")
     assert "Mask-DPO" in run(folder, block, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["docs/guides/sweep.md", "training/experiments/README.md"])
 def test_a_sweep_is_planned(folder: Path, page: str) -> None:
     (block,) = blocks(page, "factuality sweep run world/table08_methods.yaml --dry-run")

@@ -42,6 +42,7 @@ def checkpoints(
     return both[0], both[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("topics", "facts"), [(40, (9, 9)), (60, (12, 5))])
 def test_rejects_at_the_nominal_rate(topics: int, facts: tuple[int, int]) -> None:
     rng = np.random.default_rng(3)
@@ -52,6 +53,7 @@ def test_rejects_at_the_nominal_rate(topics: int, facts: tuple[int, int]) -> Non
         assert abs(rate - level) <= 3.3 * np.sqrt(level * (1 - level) / RUNS)
 
 
+@pytest.mark.slow
 def test_interval_covers_and_pairing_pays() -> None:
     rng = np.random.default_rng(4)
     a, b = (x.sum(0) for x in checkpoints(rng, 300_000, 0.06))
@@ -67,6 +69,7 @@ def test_interval_covers_and_pairing_pays() -> None:
     assert np.mean(tighter) > 1.4
 
 
+@pytest.mark.slow
 def test_questions_needed_give_the_power_they_promise() -> None:
     rng = np.random.default_rng(5)
     planned = [

@@ -69,6 +69,7 @@ def test_white_space_between_sentences_by_either_rule(smollm2):
     assert always.different == 0
 
 
+@pytest.mark.slow
 def test_the_table_is_the_committed_one_and_has_the_stated_errors(smollm2, shared_data, tmp_path):
     """2.3 % of tokens, 1.9 % a response (1.85), up to 54.5 %, 2.8 % of those to mask, 2 of 339 that fall back."""
     out = tmp_path / "error.csv"

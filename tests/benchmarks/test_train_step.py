@@ -8,6 +8,7 @@ from factuality_harness.training.mask_dpo.pairs import read_pairs
 from tests.helpers.tiny import save_pairs, save_tiny
 
 
+@pytest.mark.slow
 def test_every_side_measures_the_same_tokens(tmp_path):
     model, pairs = save_tiny(tmp_path / "tiny"), save_pairs(tmp_path / "p.jsonl", 4)
     rows = [measure(side, pairs, str(model), 2, tmp_path / str(n)) for n, side in enumerate(SIDES)]

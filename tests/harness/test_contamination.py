@@ -198,7 +198,11 @@ def test_an_exact_duplicate_shares_its_topic(tmp_path: Path, capsys: pytest.Capt
     [
         (["--train", "mini:train", "--test", "mini:test", "--out", "."], "--out .: is a folder"),
         (["--train", "absent.jsonl", "--test", "mini:test"], "absent.jsonl: no such file or folder"),
-        (["--train", "mini:train", "--test", "no_task"], "no_task: neither a file or folder, mini[:PART]"),
+        pytest.param(
+            ["--train", "mini:train", "--test", "no_task"],
+            "no_task: neither a file or folder, mini[:PART]",
+            marks=pytest.mark.slow,  # lm_eval reads all its tasks
+        ),
         (["--train", "mini:train", "--test", "mini:half"], "split 'half' is not known"),
         (["--train", "mini:train", "--test", "world:train"], "world:SEED:PART"),
         (["--train", "mini:train", "--test", "mini:test", "--ngram", "0"], "at least one"),

@@ -83,6 +83,7 @@ def test_more_gpus_need_less_each():
     assert one.weights == pytest.approx(2 * 8.03e9 / 2**30, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table(capsys):
     main = command("memory")
     assert main(["--config", *LARGE, RECIPES / "llama31-8b" / "_common.yaml"]) == 0

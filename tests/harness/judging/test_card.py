@@ -222,6 +222,7 @@ def test_options_that_can_change_a_label(spec: str, options: dict[str, Any], kep
     assert JudgeSpec.from_results(spec).label_options(options) == kept
 
 
+@pytest.mark.slow
 def test_the_committed_cards_are_what_the_data_give(shared_data: Path) -> None:
     folder = shared_data / "factscore_labeled"
     for unit in ("fact", "sentence"):

@@ -88,6 +88,7 @@ def raw_interval(counts: list[Counts]) -> tuple[float, float]:
     return cluster_bootstrap(*columns, resamples=200)
 
 
+@pytest.mark.slow
 def test_card_covers_and_raw_does_not() -> None:
     rng = np.random.default_rng(1)
     corrected, raw = [], []
@@ -101,6 +102,7 @@ def test_card_covers_and_raw_does_not() -> None:
     assert np.mean(raw) < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole_topics", [False, True])
 def test_labels_cover_and_raw_does_not(whole_topics: bool) -> None:
     rng = np.random.default_rng(2)
@@ -123,9 +125,8 @@ def test_labels_cover_and_raw_does_not(whole_topics: bool) -> None:
     assert np.mean(widths) < 0.95  # the judge helps
 
 
-@pytest.mark.parametrize(
-    "labelled", [pytest.param(6, marks=pytest.mark.slow), 15, pytest.param(30, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("labelled", [6, 15, 30])
 @pytest.mark.parametrize("truth", [0.3, 0.6, 0.9, 0.95])
 def test_few_labelled_topics_cover_at_every_truth(truth: float, labelled: int) -> None:
     """Near 1 the interval of a share is not symmetric, and with 15 topics a power taken from them costs a degree."""
@@ -148,6 +149,7 @@ def test_few_labelled_topics_cover_at_every_truth(truth: float, labelled: int) -
     assert np.mean(raw) < 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truth", [0.3, 0.9, 0.95])
 def test_a_card_covers_at_every_truth(truth: float) -> None:
     rng = np.random.default_rng(4)

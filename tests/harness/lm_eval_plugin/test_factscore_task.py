@@ -11,6 +11,7 @@ import pytest
 from factuality_harness.harness.annotation import load_annotations
 from factuality_harness.harness.data import anah
 from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.lm_eval_plugin.discovery import tasks_folder
 
 METRICS = {
     "factscore",
@@ -45,12 +46,13 @@ def write(path: Path, rows: list[dict[str, Any]]) -> str:
 
 def evaluate(folder: Path, task: str, answers: list[dict[str, Any]], **metadata: Any) -> dict[str, Any]:
     import lm_eval
+    from lm_eval.tasks import TaskManager
 
     results = lm_eval.simple_evaluate(
         model="replay",
         model_args={"responses": write(folder / "answers.jsonl", answers)},
         tasks=[task],
-        metadata=metadata,
+        task_manager=TaskManager(include_path=str(tasks_folder()), include_defaults=False, metadata=metadata),
         bootstrap_iters=0,
     )
     assert results is not None

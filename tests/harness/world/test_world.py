@@ -209,6 +209,7 @@ def evaluate(task, base, **metadata):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["world_factuality", "world_factuality_far", "world_bio_sampled"])
 def test_lm_eval_scores_a_model_in_its_world(task, base):
     result = evaluate(task, base, world=str(base))

@@ -162,6 +162,7 @@ def test_gradient_accumulation_is_the_larger_batch(tmp_path):
     assert losses(small) == pytest.approx(losses(plain), abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["dpop", "tdpo", "ipo", "kto_pair", "sppo_hard"])
 def test_every_loss_trains(tmp_path, loss):
     trainer, out = run(tmp_path, loss, preference_loss=loss, masking="none", num_train_epochs=4)
@@ -171,6 +172,7 @@ def test_every_loss_trains(tmp_path, loss):
     assert any(not torch.equal(p, before[n]) for n, p in trainer.model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_sepo_learns_from_the_tokens_its_oracle_picks(tmp_path):
     _, oracle = run(tmp_path, "oracle", masking="none", num_train_epochs=3)
     _, out = run(tmp_path, "sepo", preference_loss="sepo", masking="none", sepo_oracle=str(oracle), num_train_epochs=3)
@@ -180,6 +182,7 @@ def test_sepo_learns_from_the_tokens_its_oracle_picks(tmp_path):
     assert "share" in json.dumps(kept) or kept
 
 
+@pytest.mark.slow
 def test_reference_values_are_computed_once(tmp_path, monkeypatch):
     calls = []
     original = MaskDPOTrainer._reference_logps

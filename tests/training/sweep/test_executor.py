@@ -43,6 +43,7 @@ def all_done(root: Path, stages: int) -> bool:
     return all(Store(root).done(f"base-{i:012d}") for i in range(stages))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_worker_takes_its_child_along_and_the_sweep_finishes(tmp_path, capfd, workers):
     doze.doze_plan(tmp_path, stages=5, slow=1)
@@ -61,6 +62,7 @@ def test_a_killed_worker_takes_its_child_along_and_the_sweep_finishes(tmp_path, 
         assert "worker replaced: job " in capfd.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_workers_end_with_what_started_them_and_the_same_command_goes_on(tmp_path, how):
     doze.doze_plan(tmp_path, stages=4, slow=2)
@@ -80,6 +82,7 @@ def stillborn(store_root: Path, plan_file: Path) -> None:
     raise ValueError("nothing works here")
 
 
+@pytest.mark.slow
 def test_workers_that_keep_dying_are_reported_with_the_end_of_their_log(tmp_path, monkeypatch):
     monkeypatch.setattr(executor, "RESTARTS", 1)
     doze.cloudpickle.register_pickle_by_value(sys.modules[__name__])
