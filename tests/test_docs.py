@@ -79,6 +79,10 @@ SCRIPT: dict[tuple[str, str], str] = {
     ("README.md", "pip install ."): RUN,
     ("README.md", "factuality sample --questions PATH"): RUN,
     ("docs/index.md", "pip install ."): INSTALL,
+    (
+        "docs/guides/demo.md",
+        "factuality demo",
+    ): "ten minutes; make demo is what continuous integration and a reader begin with",
     ("docs/guides/reproduce.md", "factuality tables --results results/world"): RUN,
     ("docs/guides/score.md", "pip install ."): RUN,
     ("docs/guides/score.md", "factuality model fetch smollm2-135m"): RUN,
