@@ -167,6 +167,17 @@ def test_a_reader_that_leaves_early_ends_the_output_quietly(tmp_path):
     assert ended.returncode == 1 and not ended.stderr
 
 
+@pytest.mark.parametrize("name", ["world/table02_mask.yaml", "training/experiments/world/table02_mask.yaml"])
+def test_shipped_experiments_are_planned_from_any_folder(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    for room in ("harness", "training", "analysis", "tasks"):  # of somebody else
+        (tmp_path / room).mkdir()
+        (tmp_path / room / "__init__.py").touch()
+    assert main(["run", name, "--dry-run"]) == 0
+    assert "waiting  table02_mask: w/ mask (seed 2): base-" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"harness", "training", "analysis", "tasks"}
+
+
 def test_a_missing_checkpoint_stops_the_run_but_not_the_plan(tmp_path, capsys):
     path = str(
         experiments.experiment(

@@ -10,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factuality_harness.harness.data.anah import Question
+from factuality_harness.harness.embeddings.distances import read_distances
 from factuality_harness.harness.embeddings.models import embed_groups, open_embedding
 from factuality_harness.harness.embeddings.neighbours import distances
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.world import World, WorldConfig
+from factuality_harness.harness.world.base import build_base
+from factuality_harness.harness.world.generate import BaseConfig
 from factuality_harness.training.shipped import TRAINING
 from factuality_harness.training.sweep.distances import topic_distances
 from factuality_harness.training.sweep.experiment import load_experiment
@@ -198,6 +201,29 @@ def test_distances_of_a_worlds_test_topics(tmp_path):
     assert [*found.distance] == [t.name for t in test] and found.training_topics == len(train)
     np.testing.assert_allclose([*found.distance.values()], expected)
     assert found.unit == {t.name: f"world 0, {t.cluster}" for t in test}
+
+
+def test_distances_in_the_hidden_states_of_the_policy(tmp_path):
+    """A whole stage on a base model, hardly trained: its file holds what the model itself gives."""
+    store, folder = Store(tmp_path / "store"), tmp_path / "out"
+    folder.mkdir()
+    base = build_base(store.folder("base-0"), WORLD.config, BaseConfig(steps=2, batch=4, width=32, heads=2))
+    train, test = WORLD.select("train", "near"), WORLD.select("test")
+    write_jsonl(store.folder("pair-0") / "pairs.jsonl", [{"topic": t.name} for t in train])
+    write_jsonl(store.folder("questions-0") / "questions.jsonl", (q.to_dict() for q in WORLD.questions("test")))
+    settings = {
+        "embedding": "hidden:policy@1", "embedding_args": {"template": "Tell me of {topic}."},
+        "text": "{topic}", "k": 2, "centre": True,
+    }  # fmt: skip
+    needs = {"pair": "pair-0", "targets": "questions-0", "base": "base-0", "model": "base-0"}
+    assert run_stage(Stage("distances", "distances-0", settings, needs), store, folder) == []
+    found = read_distances(folder / "distances.json")
+    embedding = open_embedding(f"hidden:{base}@1", template="Tell me of {topic}.")
+    vectors = embedding.embed([t.name for t in (*train, *test)]).astype(float)
+    vectors -= vectors.mean(axis=0)
+    expected = np.sort(distances(vectors[: len(train)], vectors[len(train) :]), axis=1)[:, :2].mean(axis=1)
+    np.testing.assert_allclose([*found.distance.values()], expected, atol=1e-4)
+    assert (found.embedding, found.template, found.k) == ("hidden:policy@1", "Tell me of {topic}.", 2)
 
 
 @pytest.mark.parametrize(
