@@ -148,7 +148,7 @@ def split_file(file: FileOrStdin = "-", *, language: Language, style: Style = "a
     """
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        text = data.decode("utf-8")
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise HarnessError(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -101,6 +101,10 @@ def _questions(row: dict[str, Any], language: str, where: str) -> Iterator[Quest
         raise HarnessError(f"{where}: no question (`question`, `questions` or `selected_questions`)")
     # ANAH-v2 rows name no topic; its questions on one topic share their document.
     topic = row.get("topic") or row.get("name")
+    if isinstance(topic, int) and not isinstance(topic, bool):
+        topic = str(topic)  # a number as a name, as spreadsheets make it
+    if topic is not None and not isinstance(topic, str):
+        raise HarnessError(f"{where}: the topic is {topic!r}, which is no name; give it one or leave it out")
     topic = topic or f"document-{hashlib.sha256(document.encode()).hexdigest()[:12]}"
     for text in texts:
         yield Question(topic=topic, question=text.strip(), document=document, language=language)

@@ -15,12 +15,13 @@ from factuality_harness.harness.io.write import whole_file
 
 
 def open_text(path: Path) -> IO[str]:
-    """Open a UTF-8 text file for reading, through gzip when the name ends in `.gz`."""
+    """Open a UTF-8 text file for reading, a byte order mark at its start left out, through gzip when the name ends in
+    `.gz`."""
     if not path.is_file():
         raise HarnessError(f"{path}: no such file")
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8")
-    return path.open(encoding="utf-8")
+        return gzip.open(path, "rt", encoding="utf-8-sig")
+    return path.open(encoding="utf-8-sig")
 
 
 def jsonl_files(path: str | Path) -> list[Path]:

@@ -165,6 +165,18 @@ def test_a_bad_row_is_named(tmp_path: Path, row: dict[str, Any], message: str) -
         load(file)
 
 
+@pytest.mark.parametrize(
+    ("topic", "read"), [(17, "17"), ("17", "17"), (None, "document-"), (float("nan"), ""), (True, ""), (["a"], "")]
+)
+def test_a_number_is_a_name_and_nothing_else_that_is_no_text(tmp_path: Path, topic: Any, read: str) -> None:
+    path = write(tmp_path / "a.jsonl", [{**v2_rows(1)[0], "topic": topic}])
+    if read:
+        assert load(path)[0].topic.startswith(read)
+        return
+    with pytest.raises(HarnessError, match=r"row 1: the topic is .*, which is no name"):
+        load(path)
+
+
 def test_a_language_that_cannot_be_hashed_is_a_bad_row_too(tmp_path: Path) -> None:
     file = write(tmp_path / "bad.jsonl", [{"question": "Q?", "document": "D", "language": ["en"]}])
     with pytest.raises(HarnessError, match=r"row 1: language is \['en'\]"):

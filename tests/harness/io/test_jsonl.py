@@ -18,6 +18,13 @@ def test_rows_with_their_numbers(tmp_path: Path, name: str) -> None:
     assert list(read_jsonl(tmp_path / name, ["a"])) == [(1, {"a": "é字"}), (4, {"a": 2})]
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path, name: str) -> None:
+    data = '{"a": "é"}\n'.encode("utf-8-sig")
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    assert list(read_jsonl(tmp_path / name)) == [(1, {"a": "é"})]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
