@@ -18,7 +18,7 @@ def parse_labels(texts: str | Sequence[str], option: str) -> dict[str, str]:
         for part in _NEXT_LABEL.split(text):
             label, equals, value = (piece.strip() for piece in part.partition("="))
             if not label or not equals:
-                raise HarnessError(f"{option} {text!r}: write LABEL=VALUE, several parted by commas")
+                raise HarnessError(f"{option} {text!r}: write LABEL=VALUE, several of them with commas between")
             if labels.setdefault(label, value) != value:
                 raise HarnessError(f"{option}: label {label} is given twice, {labels[label]!r} and {value!r}")
     return labels

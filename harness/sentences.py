@@ -1,6 +1,6 @@
 """Sentence splitting with exact character spans.
 
-Style `anah` follows the splitting rules of the ANAH reference code (REFERENCE: `sentence_tokenize`), style `spacy` is
+Style `anah` follows the splitting rules of the ANAH reference code (its `sentence_tokenize`), style `spacy` is
 spaCy's rule-based sentencizer. Neither rewrites the text: the rules of the reference that delete white space
 ("J. K. Rowling" -> "J.K.Rowling") are applied to a copy whose characters remember where they came from.
 

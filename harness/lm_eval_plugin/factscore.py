@@ -63,7 +63,7 @@ def metrics(gamma: float = score.GAMMA, k: int = score.K) -> dict[str, Metric]:
 
 
 class FactScoreTask(JudgedTask):
-    """FActScore of biographies (REFERENCE: EMNLP 2023), judge and knowledge source from `--metadata`."""
+    """FActScore of biographies (Min et al., EMNLP 2023), judge and knowledge source from `--metadata`."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         given = config.get("metadata") or {}
