@@ -21,7 +21,7 @@ from factuality_harness.harness.errors import HarnessError
 
 
 @st.composite
-def annotations(draw: st.DrawFn) -> Annotation:
+def some_annotation(draw: st.DrawFn) -> Annotation:
     response = draw(st.text(max_size=60))
     cuts = sorted(draw(st.sets(st.integers(0, len(response)), max_size=6)))
     spans = list(itertools.pairwise(cuts))
@@ -45,7 +45,7 @@ def annotations(draw: st.DrawFn) -> Annotation:
 
 
 @settings(max_examples=50)
-@given(st.lists(annotations(), min_size=1, max_size=3))
+@given(st.lists(some_annotation(), min_size=1, max_size=3))
 def test_round_trip(rows: list[Annotation]) -> None:
     text = dump_annotations(rows)
     assert load_annotations(text) == rows

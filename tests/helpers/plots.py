@@ -7,11 +7,8 @@ from matplotlib.axes import Axes
 
 def lines(axis: Axes) -> dict[str, list[tuple[float, ...]]]:
     """Label to points of the drawn lines."""
-    return {
-        line.get_label(): list(zip(*(map(float, v) for v in line.get_data()), strict=True))
-        for line in axis.lines
-        if not line.get_label().startswith("_")
-    }
+    shown = [line for line in axis.lines if not str(line.get_label()).startswith("_")]
+    return {str(line.get_label()): [(float(x), float(y)) for x, y in line.get_xydata()] for line in shown}  # type: ignore[union-attr]
 
 
 def words(axis: Axes) -> list[str]:

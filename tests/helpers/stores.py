@@ -70,8 +70,9 @@ def lm_eval_files(
     folder.mkdir(parents=True, exist_ok=True)
     data: dict[str, Any] = {"results": {}, "configs": {}, "versions": {}, "n-samples": {}}
     for task, given in tasks.items():
-        judged = not isinstance(given, Mapping)
-        metrics = dict(_summary(tuple(given)) if judged else given)
+        counts = None if isinstance(given, Mapping) else tuple(given)
+        judged = counts is not None
+        metrics: dict[str, float] = _summary(counts) if counts is not None else dict(given)  # type: ignore[arg-type]
         values: dict[str, Any] = {"alias": task, "name": task, "sample_len": TOPICS}
         for key, value in metrics.items():
             name = f"{key},{'annotation' if judged else 'none'}" if "," not in key else key
@@ -83,7 +84,7 @@ def lm_eval_files(
         data["configs"][task] = {"task": task, "repeats": 1, "metadata": {"version": version}}
         if judged or any(name.startswith("best_of_") for name in metrics):
             data["configs"][task]["metadata"] |= {"judge": judge, **(metadata or {})}
-        if judged:
+        if counts is not None:
             rows = [
                 {
                     "doc_id": i,
@@ -92,7 +93,7 @@ def lm_eval_files(
                     "resps": [["a"]],
                     "filtered_resps": [annotation(c, annotated_by or judge)],
                 }
-                for i, c in enumerate(given)
+                for i, c in enumerate(counts)
             ]
             text = "".join(json.dumps(row) + "\n" for row in reversed(rows))
             (folder / f"samples_{task}_{stamp}.jsonl").write_text(text)
@@ -244,7 +245,7 @@ def full_store(root: Path) -> StoreBuilder:
     gain = {"Baseline": 0.45, "Mask-DPO": 0.6}
 
     def best(labels: dict[str, str], seed: int) -> Mapping[str, Any]:
-        values = {}
+        values: dict[str, Any] = {}
         for i, n in enumerate((1, 16, 32, 64)):
             value = gain[labels["model"]] + 0.06 * i + 0.01 * seed
             values |= {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,7 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_write_and_read_back(tmp_path: Path) -> None:
-    rows = [{"a": "é字\n\u2028"}, {"b": [1, None]}]
+    rows: list[dict[str, Any]] = [{"a": "é字\n\u2028"}, {"b": [1, None]}]
     assert write_jsonl(tmp_path / "new" / "a.jsonl", rows) == 2
     assert [row for _, row in read_jsonl(tmp_path / "new" / "a.jsonl")] == rows
 
