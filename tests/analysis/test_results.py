@@ -40,7 +40,7 @@ def test_files_that_lm_eval_wrote(tmp_path):
     assert answer.returncode == 0, answer.stderr[-2000:]
     (score,) = load_run(tmp_path / "out").values()
     written = json.loads((tmp_path / "out" / score.file).read_text())["results"]["anah_factuality_mini"]
-    assert (score.task, score.judge, score.version) == ("anah_factuality_mini", "lexical", "1.0")
+    assert (score.task, score.judge, score.version) == ("anah_factuality_mini", "lexical", "1.1")
     assert [q.topic for q in score.questions] == [q.topic for q in rows]
     assert factuality(score.questions) == pytest.approx(score.metrics["factuality"])
     assert 0 < score.metrics["factuality"] == written["factuality,annotation"] < 1
