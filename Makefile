@@ -53,8 +53,8 @@ lint: $(VENV)/.ready-dev
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
 
-test: lint ## set up, then all checks and all tests that need no vLLM and no Slurm
-	$(VENV)/bin/python -m pytest -m "not vllm and not slurm"
+test: check ## set up, then all checks and all tests that need no vLLM and no Slurm
+	$(VENV)/bin/python -m pytest -m "(slow or browser) and not vllm and not slurm"
 
 test-slurm: $(VENV)/.ready-dev ## the sweep's tests on a real Slurm (system-packages starts one)
 	$(VENV)/bin/python -m pytest -m slurm tests/training/sweep
