@@ -248,7 +248,7 @@ class _EmbeddingServer(OpenAIEngine):
     so that the cache in front of every engine also serves here. One request carries `batch_size` texts."""
 
     def __init__(self, target: str, *, batch_size: int = 128, **options: Any) -> None:
-        super().__init__(target, **options)
+        super().__init__(target, "model", **options)
         self.batch_size = batch_size
 
     @property

@@ -336,7 +336,7 @@ def test_unknown_specs(spec: str) -> None:
 def test_unknown_arguments() -> None:
     with pytest.raises(HarnessError, match=r"embedding tfidf: .*template"):
         open_embedding("tfidf", template="On {topic}.")
-    with pytest.raises(HarnessError, match=r"embedding openai: .*colour"):
+    with pytest.raises(HarnessError, match=r"no option 'colour'"):
         open_embedding("openai:http://127.0.0.1:9/v1#m", colour="red")
 
 
