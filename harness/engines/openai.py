@@ -144,15 +144,14 @@ class OpenAIEngine:
         """Raise EngineError with the right URL, where the API is found beside the one given."""
         base, _, query = self.url.partition("?")
         base, query = base.rstrip("/"), f"?{query}" if query else ""
-        others = [base.removesuffix(_CHAT) if base.endswith(_CHAT) else f"{base}/v1"]
-        for other in others:
-            try:
-                self._served(_client(other + query, self._key, float(self.options.timeout)))
-            except (EngineError, HarnessError):
-                continue
-            raise EngineError(
-                f"{self.url} is not where the API is: write {other}{query}{'#' + self._model if self._model else ''}"
-            ) from error
+        other = (base.removesuffix(_CHAT) if base.endswith(_CHAT) else f"{base}/v1") + query
+        try:
+            self._served(_client(other, self._key, float(self.options.timeout)))
+        except HarnessError:
+            pass
+        else:
+            model = f"#{self._model}" if self._model else ""
+            raise EngineError(f"{self.url} is not where the API is: write {other}{model}") from error
         if isinstance(error.__cause__, ValueError):
             raise error
 
