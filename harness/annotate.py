@@ -9,7 +9,6 @@ killed run started again asks only for the rest.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from factuality_harness.harness.data.anah import Question
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.io.samples import match, stored_responses
+from factuality_harness.harness.io.write import json_text
 from factuality_harness.harness.metrics import count, rate, summarise
 from factuality_harness.harness.questions import load_questions
 from factuality_harness.harness.sentences import Style, says_something
@@ -155,6 +155,6 @@ def annotate_file(
             yield annotation.to_dict()
 
     write_jsonl(out, rows())
-    print(json.dumps({"judge": annotator.spec, "responses": len(items), **summarise(counts)}, indent=2))
-    if spec.engine:  # what a judge without a model cannot read is the answer's own fault
+    print(json_text({"judge": annotator.spec, "responses": len(items), **summarise(counts)}, indent=2))
+    if spec.fallible:
         check_unjudged(rate("unparsed")(counts), max_unparsed, "sentences")

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.write import json_text
 
 
 class Label(StrEnum):
@@ -130,7 +131,7 @@ class Annotation:
 def dump_annotations(annotations: Iterable[Annotation]) -> str:
     """JSON text for a samples file: one object for a single annotation, a list for several."""
     rows = [a.to_dict() for a in annotations]
-    return json.dumps(rows[0] if len(rows) == 1 else rows, ensure_ascii=False)
+    return json_text(rows[0] if len(rows) == 1 else rows)
 
 
 def load_annotations(text: str) -> list[Annotation]:

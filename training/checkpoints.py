@@ -29,6 +29,7 @@ from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.io.manifest import manifest, write_manifest
 from factuality_harness.harness.io.models import check_model_folder
+from factuality_harness.harness.io.write import json_text
 from factuality_harness.training.arguments import PairArguments
 
 PACKAGES = ("trl", "peft", "accelerate", "deepspeed", "datasets")
@@ -117,7 +118,7 @@ class LossCurve(TrainerCallback):
         """Add the latest entry."""
         if state.is_world_process_zero and state.log_history:
             with self.path.open("a", encoding="utf-8") as out:
-                out.write(json.dumps(state.log_history[-1]) + "\n")
+                out.write(json_text(state.log_history[-1]) + "\n")
 
 
 def training_packages() -> dict[str, str]:

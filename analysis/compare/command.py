@@ -12,8 +12,8 @@ from factuality_harness.analysis.compare.verdict import compare_all, comparison_
 from factuality_harness.analysis.output import about_judge, check_out
 from factuality_harness.harness.commands import Flag, Out, Seed, Several
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.io.jsonl import json_safe
 from factuality_harness.harness.io.manifest import manifest, sha256, write_manifest
+from factuality_harness.harness.io.write import json_safe
 from factuality_harness.harness.metrics import BOOTSTRAP_SEED
 
 

@@ -19,9 +19,9 @@ from pydantic import NonNegativeInt, PositiveInt
 from factuality_harness.harness.annotation import Judgement, Label
 from factuality_harness.harness.annotators.base import Claim, Progress
 from factuality_harness.harness.annotators.reading import FACT, TYPE, read, read_passages, spoken
-from factuality_harness.harness.annotators.watch import FailureWatch
+from factuality_harness.harness.annotators.watch import FailureWatch, tried
 from factuality_harness.harness.engines import CachedEngine, Message, Reply, Sampling
-from factuality_harness.harness.errors import EngineError, HarnessError
+from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.prompts import prompt
 from factuality_harness.harness.settings import Settings, read_settings
 
@@ -133,8 +133,8 @@ class DialogueAnnotator:
         if self.engine.engine.remote:
             trial = type(self)(self.engine.uncached(), self._prompts, **self.options.model_dump())
             (judgement,) = trial.judge([TRIAL])
-            if judgement.label is Label.UNPARSED:
-                raise EngineError(f"{self.spec} was tried on one plain sentence and failed: {judgement.detail}")
+            failure = judgement.detail if judgement.label is Label.UNPARSED else ""
+            tried(self.spec, "one plain sentence", failure, self.options.stop_after)
 
     def judge(self, claims: Sequence[Claim], progress: Progress | None = None) -> list[Judgement]:
         """Judge all claims, turn by turn. Raises HarnessError for a claim without a document or in another language,

@@ -121,6 +121,12 @@ class JudgeSpec:
         return f"{self.name}@{engine}" if engine else self.name
 
     @property
+    def fallible(self) -> bool:
+        """Whether a text without a verdict counts against the judge. What a judge that asks no model cannot read is
+        the text's own fault."""
+        return JUDGES[self.name].needs_engine
+
+    @property
     def recorded(self) -> str:
         """The judge as annotations name it, without the place where its model was served.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 
 from factuality_harness.harness.errors import EngineError
+
+log = logging.getLogger(__name__)
 
 SHARE = 0.5  # of failures of one kind from which a run stops, once enough has been judged
 ENOUGH = 5  # times stop_after
@@ -35,6 +38,17 @@ class FailureWatch:
                 f"{self._judge}: {count} of the first {self._seen} verdicts failed for one reason, so the run stops: "
                 f"{failure}. Finished answers are in the cache. (stop_after 0 in the judge's options goes on anyway.)"
             )
+
+
+def tried(judge: str, on: str, failure: str, stop_after: int) -> None:
+    """What follows from a trial on one plain text (`on`): nothing without a failure. Raises EngineError with the
+    judge's words; with `stop_after` 0, which asks to see failures counted, it is a warning."""
+    if not failure:
+        return
+    said = f"{judge} was tried on {on} and failed: {failure}"
+    if stop_after:
+        raise EngineError(said)
+    log.warning("%s. The run goes on, since stop_after is 0", said)
 
 
 def _kind(failure: str) -> str:

@@ -19,8 +19,6 @@ class Completion:
     reply: Reply | None
     status: int = 200
     error: str = ""
-    protocol: bool = True
-    """Whether the body is of the protocol at all; False for a page, half a JSON, another API."""
     usage: Mapping[str, int] | None = None
 
 
@@ -48,7 +46,7 @@ def read_completion(body: str) -> Completion:
 
 
 def _odd(words: str) -> Completion:
-    return Completion(Reply(None, words), error=words, protocol=False)
+    return Completion(Reply(None, words), error=words)
 
 
 def _reply(choice: Mapping[str, Any]) -> Reply:

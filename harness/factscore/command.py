@@ -6,8 +6,6 @@ factuality score-facts --human-labels FILE
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from factuality_harness.harness.factscore.retrieval import PASSAGES
 from factuality_harness.harness.factscore.score import GAMMA, counts_of_labels, summarise_facts, unjudged_share
 from factuality_harness.harness.factscore.scored import TopicResponse
 from factuality_harness.harness.io.jsonl import read_jsonl, write_jsonl
+from factuality_harness.harness.io.write import json_text
 from factuality_harness.harness.sentences import LANGUAGES, Language, Style
 from factuality_harness.harness.unjudged import LIMIT, check_unjudged
 
@@ -61,12 +60,6 @@ def _item(row: Mapping[str, Any], where: str, language: str) -> TopicResponse:
     if spoken not in LANGUAGES:
         raise HarnessError(f"{where}: language {spoken!r} is not supported; use one of: {', '.join(LANGUAGES)}")
     return TopicResponse(topic, question or question_about(topic), response, spoken)
-
-
-def _show(values: Mapping[str, Any]) -> None:
-    """Valid JSON has no NaN: a number that does not exist is null."""
-    clean = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
-    print(json.dumps(clean, ensure_ascii=False, indent=2))
 
 
 def score_facts(
@@ -140,14 +133,15 @@ def score_facts(
         labelled = load_labelled(human_labels)
         metrics = summarise_facts([counts_of_labels(row) for row in labelled.rows], gamma)
         left_out = {"sentences_without_labels": labelled.without_facts, "bad_labels": labelled.bad_facts}
-        _show({**metrics, **left_out, "judge": f"human labels of {human_labels.name}"})
+        print(json_text({**metrics, **left_out, "judge": f"human labels of {human_labels.name}"}, indent=2))
         return
     if knowledge is None:
         raise HarnessError("--knowledge is needed: a SQLite database, a JSONL file {title, text} or hf:REPO[@split]")
     assert responses is not None
     items = load_responses(responses, language)
+    spec = JudgeSpec.configured(judge)
     scorer = open_scorer(
-        str(JudgeSpec.configured(judge)),
+        str(spec),
         open_knowledge(knowledge, tokenizer=passage_tokenizer),
         retrieval=retrieval,
         k=passages,
@@ -160,12 +154,13 @@ def score_facts(
         missing=missing,
     )
     if dry_run:
-        _show(plan_calls(scorer, items, tokenizer=tokenizer).to_dict())
+        print(json_text(plan_calls(scorer, items, tokenizer=tokenizer).to_dict(), indent=2))
         return
     scorer.check()
     results = scorer.score(items)
     if out is not None:
         write_jsonl(out, (r.to_dict() for r in results))
     counts = [r.counts() for r in results]
-    _show({**summarise_facts(counts, gamma), **scorer.settings()})
-    check_unjudged(unjudged_share(counts), max_unparsed, "facts and unread sentences")
+    print(json_text({**summarise_facts(counts, gamma), **scorer.settings()}, indent=2))
+    if spec.fallible or scorer.extractor is not None:
+        check_unjudged(unjudged_share(counts), max_unparsed, "facts and unread sentences")

@@ -15,9 +15,8 @@ from pydantic import NonNegativeInt, PositiveInt
 from factuality_harness.harness.annotation import Label
 from factuality_harness.harness.annotators.base import Annotator, Claim, Progress
 from factuality_harness.harness.annotators.reading import read_truth, spoken
-from factuality_harness.harness.annotators.watch import FailureWatch
+from factuality_harness.harness.annotators.watch import FailureWatch, tried
 from factuality_harness.harness.engines import CachedEngine, Message, Reply, Sampling
-from factuality_harness.harness.errors import EngineError
 from factuality_harness.harness.factscore.knowledge import Passage
 from factuality_harness.harness.prompts import prompt
 from factuality_harness.harness.settings import Settings, read_settings
@@ -146,8 +145,8 @@ class ModelVerifier:
         self.engine.engine.check()
         if self.engine.engine.remote and self.options.reading == "stated":
             (verdict,) = ModelVerifier(self.engine.uncached(), **self.options.model_dump()).verify([TRIAL])
-            if verdict.supported is None:
-                raise EngineError(f"{self.spec} was tried on one plain fact and failed: {verdict.detail}")
+            failure = verdict.detail if verdict.supported is None else ""
+            tried(self.spec, "one plain fact", failure, self.options.stop_after)
 
     def conversation(self, query: Query) -> list[Message]:
         """What the model is asked about one fact."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.io.write import whole_file
+from factuality_harness.harness.io.write import json_text, whole_file
 
 
 def open_text(path: Path) -> IO[str]:
@@ -81,20 +80,11 @@ def _half_character(row: dict[str, Any]) -> bool:
     return False
 
 
-def json_safe(value: Any) -> Any:
-    """Plain data for JSON, which has no NaN and no infinity: None stands for a number that has no value."""
-    if isinstance(value, dict):
-        return {key: json_safe(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_safe(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:
     """Write rows as UTF-8 JSONL, whole or not at all. Returns the count."""
     count = 0
     with whole_file(path) as out:
         for row in rows:
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            out.write(json_text(row) + "\n")
             count += 1
     return count

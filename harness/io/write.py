@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,9 +51,27 @@ def write_text(path: str | Path, text: str) -> None:
         file.write(text)
 
 
+def json_safe(value: Any) -> Any:
+    """Plain data for JSON, which has no NaN and no infinity: None stands for a number that has no value."""
+    if isinstance(value, dict):
+        return {key: json_safe(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_safe(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def json_text(data: Any, **options: Any) -> str:
+    """Valid JSON, as all that is written or printed: null for a number that has no value. options: of `json.dumps`."""
+    options = {"ensure_ascii": False, "allow_nan": False, **options}
+    try:
+        return json.dumps(data, **options)
+    except ValueError:  # NaN or infinity somewhere, which is rare
+        return json.dumps(json_safe(data), **options)
+
+
 def write_json(path: str | Path, data: Any, **options: Any) -> None:
     """Write JSON whole, indented by 2 and with a line end. options: of `json.dumps`."""
-    write_text(path, json.dumps(data, **{"indent": 2, "ensure_ascii": False, **options}) + "\n")
+    write_text(path, json_text(data, **{"indent": 2, **options}) + "\n")
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -20,9 +20,8 @@ from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.commands import Judge, JudgeArgs, Out, Seed
 from factuality_harness.harness.data.biographies import FACT_LABELS
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.io.jsonl import json_safe
 from factuality_harness.harness.io.manifest import command_line, manifest, write_manifest
-from factuality_harness.harness.io.write import write_json, write_text
+from factuality_harness.harness.io.write import json_safe, write_json, write_text
 from factuality_harness.harness.judging import agreement
 from factuality_harness.harness.judging.agreement import (
     HUMAN,

@@ -26,9 +26,9 @@ from factuality_harness.harness.annotation import Annotation, Label
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.commands import Flag
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.io.jsonl import json_safe
 from factuality_harness.harness.io.manifest import manifest, write_manifest
 from factuality_harness.harness.io.samples import read_annotations, sample_rows, samples_files
+from factuality_harness.harness.io.write import json_safe
 from factuality_harness.harness.judging.agreement import NOTHING, SUPPORTED, WRONG
 from factuality_harness.harness.judging.estimators import JudgeCard, TopicSums, prediction_powered, rogan_gladen
 from factuality_harness.harness.metrics import Counts, count, factuality, factuality_ci95

@@ -113,6 +113,9 @@ class FactScoreTask(JudgedTask):
         found = [asked, None if extractor is None else extractor.engine]
         return list({id(engine): engine for engine in found if isinstance(engine, CachedEngine)}.values())
 
+    def fallible(self) -> bool:
+        return super().fallible() or self._scorer.extractor is not None
+
     def unjudged(self, rows: Sequence[Any]) -> float:
         return score.unjudged_share(rows)
 

@@ -19,6 +19,7 @@ from lm_eval.api.filter import Filter, FilterEnsemble
 from lm_eval.api.task import ConfigurableTask
 
 from factuality_harness.harness import unjudged
+from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.engines import CachedEngine, cache_path
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
@@ -156,8 +157,14 @@ class JudgedTask(ConfigurableTask):
         """Share of what was to be judged that has no verdict, from the rows that metrics aggregate over."""
         return NAN
 
+    def fallible(self) -> bool:
+        """Whether what has no verdict counts against the judge (see `JudgeSpec.fallible`)."""
+        return JudgeSpec.parse(self.settings["judge"]).fallible
+
     def check_unjudged(self, annotations: Sequence[str], docs: Sequence[dict[str, Any]]) -> None:
         """Note a judge that left too much unjudged: lm_eval's command then ends as failed, with its results written."""
+        if not self.fallible():
+            return
         counts = [self.count(doc, text) for doc, text in zip(docs, annotations, strict=True)]
         try:
             limit = self.settings.get("max_unparsed", unjudged.LIMIT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from tqdm import tqdm
 from factuality_harness.harness.commands import Out
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
+from factuality_harness.harness.io.write import json_text
 from factuality_harness.training.checkpoints import load_tokenizer
 from factuality_harness.training.mask_dpo.masks import MaskSummary, kept_masks
 from factuality_harness.training.mask_dpo.pairs import read_pairs
@@ -53,4 +53,4 @@ def write_masks(
             raise HarnessError(f"{pairs}: holds no pair; make some with `factuality pair`")
 
     write_jsonl(out, rows())
-    print(json.dumps(summary.to_dict(), indent=2))
+    print(json_text(summary.to_dict(), indent=2))

@@ -95,7 +95,7 @@ def annotate_samples(
             sentences += len(annotation.sentences)
             unparsed += annotation.count(Label.UNPARSED)
             append(file, replace(annotation, extra={**annotation.extra, "sample": k}).to_dict())
-    if judge.engine:  # what a judge without a model cannot read is the sample's own fault
+    if judge.fallible:
         check_unjudged(ratio(unparsed, sentences), max_unparsed, "sentences")
     return total - done
 

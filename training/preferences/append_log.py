@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.io.write import write_json
+from factuality_harness.harness.io.write import json_text, write_json
 
 
 def settings_file(out: Path) -> Path:
@@ -66,5 +66,5 @@ def _drop_cut_line(out: Path) -> int:
 
 def append(file: IO[str], row: Mapping[str, Any]) -> None:
     """Write a row through to the system, so that killing this process does not lose it."""
-    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    file.write(json_text(row) + "\n")
     file.flush()

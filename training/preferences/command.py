@@ -27,7 +27,7 @@ from factuality_harness.harness.commands import (
 from factuality_harness.harness.engines import Sampling
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.manifest import manifest, write_manifest
-from factuality_harness.harness.io.write import write_json
+from factuality_harness.harness.io.write import json_text, write_json
 from factuality_harness.harness.questions import load_questions
 from factuality_harness.harness.sentences import Style
 from factuality_harness.harness.unjudged import LIMIT
@@ -146,4 +146,4 @@ def pair(
     report = pairing.report()
     write_manifest(f"{out}.manifest.json", manifest(inputs=inputs, rules=asdict(rules)))
     write_json(f"{out}.report.json", report)
-    print(json.dumps(report, indent=2))
+    print(json_text(report, indent=2))

@@ -61,7 +61,7 @@ def test_answers_that_are_none(text: str, words: str) -> None:
 )
 def test_bodies_of_another_protocol(text: str) -> None:
     found = read_completion(text)
-    assert not found.protocol and found.reply is not None and found.reply.text is None
+    assert found.error and found.reply is not None and found.reply.text is None
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Barrier, Thread
@@ -89,3 +90,12 @@ def test_the_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     write_text(tmp_path / "whole", "text")
     assert (tmp_path / "whole").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_what_is_written_is_json_with_null_where_a_number_has_no_value(tmp_path: Path) -> None:
+    data = {"a": [1.5, float("nan")], "b": {"c": float("-inf")}}
+    write_json(tmp_path / "a.json", data)
+    write_jsonl(tmp_path / "a.jsonl", [data])
+    for name in ("a.json", "a.jsonl"):
+        found = json.loads((tmp_path / name).read_text(), parse_constant=pytest.fail)
+        assert found == {"a": [1.5, None], "b": {"c": None}}
