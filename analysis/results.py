@@ -30,7 +30,10 @@ MARGIN_COLUMNS = ("stage", "step", "margin", "accuracy")
 """Reward margins in training: train stage, optimiser step, mean reward margin of chosen over rejected in beta units,
 share of pairs with a positive one."""
 USUAL = ("none", "annotation")  # filters that need not be recorded
-FIELDS = ("topic", "responses", "ok", "contradictory", "unverifiable", "nofact", "unparsed", "thinking_cut", "each")
+FIELDS = (
+    *("topic", "responses", "ok", "contradictory", "unverifiable", "nofact", "unparsed"),
+    *("thinking_cut", "each", "other_language"),
+)
 OLDEST = 7  # of them, as the first collected files have
 
 

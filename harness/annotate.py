@@ -26,7 +26,7 @@ from factuality_harness.harness.io.samples import match, stored_responses
 from factuality_harness.harness.io.write import json_text
 from factuality_harness.harness.metrics import count, rate, summarise
 from factuality_harness.harness.questions import load_questions
-from factuality_harness.harness.sentences import Style, says_something
+from factuality_harness.harness.sentences import Style, language_of, says_something
 from factuality_harness.harness.sentences import split as split_sentences
 from factuality_harness.harness.thinking import Spoken, set_thinking_aside
 from factuality_harness.harness.unjudged import LIMIT, check_unjudged
@@ -57,25 +57,26 @@ def annotate(
     """Annotate a stream of responses; yields one Annotation per item, in order.
 
     Sentences of many responses are judged together, about `annotator.window` at a time, and only that many are held:
-    memory does not grow with the stream. Thinking is set aside, and no part of the annotation's response. An empty
-    response gives an annotation without sentences; pieces without a letter or digit are `nofact` unasked. progress: a
-    bar in sentences; total: expected number of items, for the bar's text. Raises what splitting and judging raise.
+    memory does not grow with the stream. Thinking is set aside, and no part of the annotation's response. A response in
+    another language than asked is split as its own asks for. An empty response gives an annotation without sentences;
+    pieces without a letter or digit are `nofact` unasked. progress: a bar in sentences; total: expected number of
+    items, for the bar's text. Raises what splitting and judging raise.
     """
     with tqdm(unit="sentence", desc=f"judge {annotator.spec}", disable=not progress) as bar:
-        window: list[tuple[DocumentedResponse, Spoken, list[Sentence]]] = []
+        window: list[tuple[DocumentedResponse, Spoken, str, list[Sentence]]] = []
         held = 0
         done = 0
 
         def flush() -> Iterator[Annotation]:
             nonlocal done
             claims = [
-                Claim(item.question, s.text, item.document, item.language)
-                for item, _, sentences in window
+                Claim(item.question, s.plain, item.document, item.language)
+                for item, _, _, sentences in window
                 for s in sentences
                 if says_something(s.text)
             ]
             judgements = iter(annotator.judge(claims, bar.update) if claims else ())
-            for item, said, sentences in window:
+            for item, said, language, sentences in window:
                 yield Annotation(
                     question=item.question,
                     response=said.text,
@@ -84,15 +85,17 @@ def annotate(
                     topic=item.topic,
                     sentences=tuple(sentences),
                     judgements=tuple(next(judgements) if says_something(s.text) else NOTHING for s in sentences),
-                    extra={"thinking_cut": True} if said.cut else {},
+                    extra=({"thinking_cut": True} if said.cut else {})
+                    | ({"answer_language": language} if language != item.language else {}),
                 )
             done += len(window)
             bar.set_postfix_str(f"{done}{f'/{total}' if total else ''} responses", refresh=False)
 
         for item in items:
             said = set_thinking_aside(item.response)
-            sentences = split_sentences(said.text, item.language, style)
-            window.append((item, said, sentences))
+            language = language_of(said.text, item.language)
+            sentences = split_sentences(said.text, language, style)
+            window.append((item, said, language, sentences))
             held += len(sentences)
             if held >= annotator.window:
                 yield from flush()

@@ -10,6 +10,7 @@ from typing import Any
 
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.write import json_text
+from factuality_harness.harness.markup import plain
 
 
 class Label(StrEnum):
@@ -40,6 +41,11 @@ class Sentence:
     text: str
     start: int
     end: int
+
+    @property
+    def plain(self) -> str:
+        """What a judge reads: the text without the marks of its layout (markdown), which state nothing."""
+        return plain(self.text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ class Counts:
     unparsed: int = 0
     thinking_cut: int = 0
     """Responses that ended inside their thinking, and so are empty."""
+    other_language: int = 0
+    """Responses in another language than the question's."""
     each: tuple[tuple[int, int, int], ...] = ()
     """Of each response: correct, incorrect and unparsed sentences. Empty in files older than this field."""
 
@@ -67,6 +69,7 @@ def count(annotations: Sequence[Annotation]) -> Counts:
         nofact=labels[Label.NOFACT],
         unparsed=labels[Label.UNPARSED],
         thinking_cut=sum(bool(a.extra.get("thinking_cut")) for a in annotations),
+        other_language=sum("answer_language" in a.extra for a in annotations),
         each=tuple(
             (a.count(Label.OK), a.count(Label.CONTRADICTORY, Label.UNVERIFIABLE), a.count(Label.UNPARSED))
             for a in annotations
@@ -240,6 +243,10 @@ def thinking_cut_rate(rows: Sequence[Counts]) -> float:
     return ratio(sum(r.thinking_cut for r in rows), sum(r.responses for r in rows))
 
 
+def language_mismatch_rate(rows: Sequence[Counts]) -> float:
+    return ratio(sum(r.other_language for r in rows), sum(r.responses for r in rows))
+
+
 K = 5
 """Correct sentences an answer should hold, of F1@K: the median number of checkable ones of the paper's base model."""
 
@@ -270,6 +277,9 @@ _PLAIN = {
     "unparsed_rate": Metric(rate("unparsed"), False, "Share of all sentences that the judge could not label."),
     "sentences_per_response": Metric(sentences_per_response, True, "Mean number of sentences per answer."),
     "thinking_cut_rate": Metric(thinking_cut_rate, False, "Share of answers that end inside their thinking: empty."),
+    "language_mismatch_rate": Metric(
+        language_mismatch_rate, False, "Share of answers in another language than the question's."
+    ),
     "score_reference": Metric(
         score_reference, True, "The ANAH reference code's score: one minus the share of incorrect among all sentences."
     ),

@@ -44,12 +44,33 @@ _ENGLISH_GLUE = tuple(
 )
 _COLON_SPACE = re.compile(r"[:：](\s+)")
 _ENGLISH_END = re.compile(r"[.!?;]\s+|\n+")
-_CHINESE_END = re.compile(r"[。！？；]|\n+")
+_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_HAN_CHARACTER = re.compile(f"[{_HAN}]")
+# A half-width stop ends a Chinese sentence after a Chinese character or a closing mark, where Chinese or nothing comes;
+# after a number or a word only with white space too. A number that opens a line, or stands alone, is a list's.
+_CHINESE_END = re.compile(
+    rf"[。！？；]|\n+|(?<=[{_HAN}》”’」』）)])[.!?;](?=\s|[{_HAN}《“‘「『（(]|$)"
+    rf"|(?:[{_HAN}]\d{{1,9}}%?|(?<=[A-Za-z]{{3}}))[.!?;](?=[^\S\n]+[{_HAN}《“「『])"
+)
 
 
 def says_something(text: str) -> bool:
     """Whether a piece of text has a letter or digit: a rule, a lone quote or an emoji states nothing."""
     return any(character.isalnum() for character in text)
+
+
+def language_of(text: str, expected: Language | str) -> Language | str:
+    """The language of a text that should be in `expected`: the other one if, of its letters, less than a tenth are Han
+    characters where Chinese is expected, or more than half where English is. A text without letters is as expected.
+    """
+    letters = sum(map(str.isalpha, text))
+    han = len(_HAN_CHARACTER.findall(text))
+    if not letters or expected not in LANGUAGES:
+        return expected
+    share = han / letters
+    if expected == "zh":
+        return "en" if share < 0.1 else "zh"
+    return "zh" if share > 0.5 else "en"
 
 
 def split(

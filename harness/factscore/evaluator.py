@@ -32,7 +32,7 @@ from factuality_harness.harness.factscore.knowledge import (
 from factuality_harness.harness.factscore.retrieval import PASSAGES, BM25Retriever, Retriever, open_retriever
 from factuality_harness.harness.factscore.scored import Fact, ScoredResponse, SentenceFacts, TopicResponse
 from factuality_harness.harness.factscore.verify import AnnotatorVerifier, ModelVerifier, Query, Verdict, Verifier
-from factuality_harness.harness.sentences import STYLES, Style, says_something, split
+from factuality_harness.harness.sentences import STYLES, Style, language_of, says_something, split
 from factuality_harness.harness.thinking import set_thinking_aside
 
 STYLE: Style = "spacy"
@@ -47,9 +47,10 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An item on its way: its sentences, and whether anything is asked about them."""
+    """An item on its way: its sentences, and whether anything is asked about them. language: the response's own."""
 
     item: TopicResponse
+    language: str
     sentences: tuple[Sentence, ...]
     abstained: bool
     skipped: bool
@@ -154,7 +155,8 @@ class FactScorer:
         return [
             Prepared(
                 item=item,
-                sentences=tuple(split(item.response, item.language, self.style)),
+                language=(language := language_of(item.response, item.language)),
+                sentences=tuple(split(item.response, language, self.style)),
                 abstained=abstains(item.response, self.abstain_detector),
                 skipped=item.topic in missing,
             )
@@ -162,9 +164,9 @@ class FactScorer:
         ]
 
     def sentences(self, prepared: Sequence[Prepared]) -> dict[Place, tuple[str, str]]:
-        """The sentences to take apart: (response, sentence number) -> (text, language)."""
+        """The sentences to take apart: (response, sentence number) -> (text without layout marks, language)."""
         return {
-            (i, j): (sentence.text, p.item.language)
+            (i, j): (sentence.plain, p.language)
             for i, p in enumerate(prepared)
             if not p.abstained and not p.skipped
             for j, sentence in enumerate(p.sentences)
@@ -233,6 +235,7 @@ class FactScorer:
             abstained=prepared.abstained,
             skipped=prepared.skipped,
             sentences=tuple(sentences),
+            answer_language="" if prepared.language == prepared.item.language else prepared.language,
         )
 
 

@@ -29,7 +29,8 @@ class FactCounts:
     responded: it does not abstain. supported, unsupported: verdicts; irrelevant: the human label IR, which
     counts as a fact that is not supported; unparsed: facts without a verdict, in no share. undecided: facts
     whose answer held neither true nor false, with or without a verdict. unparsed_sentences: sentences no fact
-    could be read for. skipped: the topic has no page, the response counts nowhere.
+    could be read for. skipped: the topic has no page, the response counts nowhere. other_language: than the
+    question's.
     """
 
     topic: str
@@ -42,6 +43,7 @@ class FactCounts:
     sentences: int = 0
     unparsed_sentences: int = 0
     skipped: bool = False
+    other_language: bool = False
 
     @property
     def facts(self) -> int:
@@ -100,6 +102,12 @@ def respond_ratio(rows: Sequence[FactCounts]) -> float:
     fails is no abstention of the model's."""
     told = [r for r in _counted(rows) if r.responded and (r.facts or r.unparsed_sentences)]
     return ratio(len(told), len(_counted(rows)))
+
+
+def language_mismatch_rate(rows: Sequence[FactCounts]) -> float:
+    """Share of the responses in another language than the question's."""
+    counted = _counted(rows)
+    return ratio(sum(r.other_language for r in counted), len(counted))
 
 
 def num_facts_per_response(rows: Sequence[FactCounts]) -> float:
@@ -175,6 +183,9 @@ METRICS = {
     "unparsed_sentences": Metric(
         _total(lambda r: r.unparsed_sentences), False, "Number of sentences from which no fact could be read."
     ),
+    "language_mismatch_rate": Metric(
+        language_mismatch_rate, False, "Share of the answers in another language than the question's."
+    ),
     "skipped": Metric(lambda rows: sum(r.skipped for r in rows), False, "Number of answers whose topic has no page."),
 }
 """Metrics over the answers' counts, with gamma 10."""
@@ -226,6 +237,7 @@ def counts_of_annotation(annotation: Annotation) -> FactCounts:
                 for j, of_sentence in zip(annotation.judgements, annotation.extra["facts"], strict=True)
             ),
             skipped=bool(annotation.extra.get("skipped", False)),
+            other_language="answer_language" in annotation.extra,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise HarnessError(

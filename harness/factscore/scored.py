@@ -67,7 +67,7 @@ class ScoredResponse:
     """One response, sentence by sentence, fact by fact. judge: the verifier's spec.
 
     abstained: it declines to answer; its sentences then hold no facts. skipped: the topic has no page;
-    nothing was asked.
+    nothing was asked. answer_language: the response's own, which split it; "" where it is `language`.
     """
 
     topic: str
@@ -78,6 +78,7 @@ class ScoredResponse:
     abstained: bool = False
     skipped: bool = False
     sentences: tuple[SentenceFacts, ...] = ()
+    answer_language: str = ""
 
     @property
     def facts(self) -> tuple[Fact, ...]:
@@ -97,6 +98,7 @@ class ScoredResponse:
             sentences=len(self.sentences),
             unparsed_sentences=sum(not s.extracted for s in self.sentences),
             skipped=self.skipped,
+            other_language=bool(self.answer_language),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -151,5 +153,6 @@ class ScoredResponse:
                 "facts": [[{**asdict(f), "passages": list(f.passages)} for f in s.facts] for s in self.sentences],
                 "abstained": self.abstained,
                 "skipped": self.skipped,
+                **({"answer_language": self.answer_language} if self.answer_language else {}),
             },
         )

@@ -28,6 +28,7 @@ from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.factscore.knowledge import Knowledge, open_knowledge
 from factuality_harness.harness.factscore.retrieval import Retriever, open_retriever
 from factuality_harness.harness.io.jsonl import read_jsonl
+from factuality_harness.harness.markup import plain
 from factuality_harness.harness.sentences import LANGUAGES, split
 
 TYPES = tuple(label.value for label in Label if label is not Label.UNPARSED)
@@ -201,7 +202,7 @@ def _anah_row(row: Mapping[str, Any], where: str) -> Iterator[LabelledClaim | Ma
                 except ValueError as error:
                     yield Malformed(f"{place}, sentence {j}", str(error), str(text))
                     continue
-                claim = Claim(question.strip(), sentence.text, document, language)
+                claim = Claim(question.strip(), sentence.plain, document, language)
                 topic = f"{row['name']} ({language})"
                 yield LabelledClaim(topic, claim, label.value, f"{place}, sentence {j}", evidence, {"answers": model})
 
@@ -234,7 +235,7 @@ def load_rows(path: str | Path) -> HumanLabels:
         rows.append(
             LabelledClaim(
                 topic=str(row.get("topic") or question),
-                claim=Claim(question, sentence, document, row["language"]),
+                claim=Claim(question, plain(sentence) or sentence, document, row["language"]),
                 label=label,
                 where=where,
                 evidence=tuple(evidence),
@@ -298,7 +299,7 @@ def load_biographies(
                 "frequency" if c in FREQUENCIES else "region": c for c in answer.categories
             }
             for j, ((text, label), document) in enumerate(zip(units, documents, strict=True), 1):
-                claim = Claim(answer.question, text, document, "en")
+                claim = Claim(answer.question, plain(text) or text, document, "en")
                 where = f"{file.name}, row {number}, {unit} {j}"
                 rows.append(LabelledClaim(answer.topic, claim, label, where, (), groups))
     caveats = []

@@ -55,6 +55,7 @@ def metrics(gamma: float = score.GAMMA, k: int = score.K) -> dict[str, Metric]:
         "unread_sentences": _per_response(
             lambda r: r.unparsed_sentences, False, "sentences from which no fact could be read"
         ),
+        "language_mismatch_rate": theirs["language_mismatch_rate"],
         "f1_at_k": Metric(
             score.f1_at(k), True, f"Mean over answers of F1@K, K = {k}: precision, and recall up to K supported facts."
         ),

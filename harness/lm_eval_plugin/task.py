@@ -76,6 +76,14 @@ def keep_answers(task: str, answers: Sequence[Sequence[str]], docs: Sequence[Map
     return path
 
 
+def whole_characters(responses: list[str]) -> list[str]:
+    """The responses, in place, with U+FFFD for half a surrogate pair: lm_eval writes them, and no file takes one."""
+    responses[:] = [
+        r if r.isascii() else r.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for r in responses
+    ]
+    return responses
+
+
 class _JudgeFilter(Filter):
     def __init__(self, task: JudgedTask) -> None:
         super().__init__()
@@ -84,7 +92,8 @@ class _JudgeFilter(Filter):
     def apply(self, resps: Iterable[list[str]], docs: list[dict[str, Any]]) -> list[str]:
         # With several processes lm_eval evens out their shares by asking a question again; the extra answers come last.
         repeats = self._task.config.repeats
-        answers = [list(r)[:repeats] for r in resps]
+        resps = [whole_characters(r) for r in resps]
+        answers = [r[:repeats] for r in resps]
         try:
             annotations = self._task.judge_responses(answers, docs)
         except (HarnessError, KeyboardInterrupt) as error:
@@ -205,4 +214,4 @@ def _in_the_class(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
 
 class _FirstResponse(Filter):
     def apply(self, resps: Iterable[list[str]], docs: list[dict[str, Any]]) -> list[str]:
-        return [r[0] for r in resps]
+        return [whole_characters(r)[0] for r in resps]

@@ -16,6 +16,7 @@ from factuality_harness.harness.annotators.dialogue import DialogueAnnotator
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.engines import AnswerCache, CachedEngine
 from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.metrics import count, language_mismatch_rate
 from factuality_harness.harness.sentences import split
 from tests.helpers import rule_judge
 
@@ -124,3 +125,17 @@ def test_labels_of_the_lexical_judge_reach_the_annotation() -> None:
     assert [j.label for j in annotation.judgements] == ["ok", "contradictory", "nofact"]
     assert [response[s.start : s.end] for s in annotation.sentences] == response.replace("\n\n", "\n").split("\n")
     assert annotation.judge == "lexical"
+
+
+def test_answers_in_another_language_are_split_by_their_own_and_counted() -> None:
+    items = [
+        item(0, "o一。c二。"),
+        item(1, "鲁迅生于1881年。他是作家。"),
+        item(2, "One. Two.", "zh"),
+        item(3, "一.二.", "zh"),
+    ]
+    found = list(annotate(items, Echo(9), progress=False))
+    assert [len(a.sentences) for a in found] == [1, 2, 2, 2]
+    assert [a.language for a in found] == ["en", "en", "zh", "zh"]
+    assert [a.extra.get("answer_language") for a in found] == [None, "zh", "en", None]
+    assert language_mismatch_rate([count([a]) for a in found]) == 0.5

@@ -34,6 +34,7 @@ NAMES = [
     "f1_at_k_ci95_low",
     "f1_at_k_ci95_high",
     "thinking_cut_rate",
+    "language_mismatch_rate",
 ]
 SHARES = [n for n in NAMES if n not in ("correct", "incorrect") and "_per_response" not in n]
 

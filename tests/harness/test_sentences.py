@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.sentences import split
+from factuality_harness.harness.sentences import language_of, split
 from tests.helpers.cli import command
 
 LANGUAGES = st.sampled_from(["en", "zh"])
@@ -42,6 +42,7 @@ def test_golden_sentences(shared_data: Path) -> None:
         found = split(row["text"], row["language"])
         assert [squeeze(s.text) for s in found] == [squeeze(s) for s in row["sentences"]]
         assert all(row["text"][s.start : s.end] == s.text for s in found)
+        assert language_of(row["text"], row["language"]) == row["language"]
 
 
 @given(TEXTS, LANGUAGES, STYLES, st.booleans())
@@ -83,6 +84,43 @@ def test_spans_and_white_space_rebuild_any_text(text: str, language: str, style:
 )
 def test_rules(text: str, language: str, expected: list[str]) -> None:
     assert [s.text for s in split(text, language)] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("他生于1990年.他是作家.", ["他生于1990年.", "他是作家."]),
+        ("他生于1990. 他死于2000. 完", ["他生于1990.", "他死于2000.", "完"]),
+        ("他是《红楼梦》. 好的!真的?是;不是", ["他是《红楼梦》.", "好的!", "真的?", "是;", "不是"]),
+        ("他学 Python. 他用 3.14 计算.", ["他学 Python.", "他用 3.14 计算."]),
+        ("1. 他来. 2. 她走.", ["1. 他来.", "2. 她走."]),
+        ("J. K. 罗琳写书. 她在英国.", ["J. K. 罗琳写书.", "她在英国."]),
+        ("包括: 1. 他 2. 她", ["包括: 1. 他 2. 她"]),
+        ("版本2.0发布了", ["版本2.0发布了"]),
+        ("网址是a.b.com。好", ["网址是a.b.com。", "好"]),
+    ],
+)
+def test_half_width_stops_in_chinese(text: str, expected: list[str]) -> None:
+    assert [s.text for s in split(text, "zh")] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "found"),
+    [
+        ("Lu Xun (鲁迅) wrote 《狂人日记》 in 1918.", "en", "en"),
+        ("Lu Xun wrote it.", "zh", "en"),
+        ("鲁迅于1918年写了《狂人日记》。", "en", "zh"),
+        ("Python是一种编程语言。", "zh", "zh"),
+        ("Python是一种编程语言。", "en", "zh"),
+        ("He is Lu Xun (鲁迅), who wrote a number of books and lived in Shanghai.", "zh", "en"),
+        ("", "zh", "zh"),
+        ("", "en", "en"),
+        ("1990 — 👍", "zh", "zh"),
+        ("漢字", "en", "zh"),
+    ],
+)
+def test_the_language_of_an_answer(text: str, expected: str, found: str) -> None:
+    assert language_of(text, expected) == found
 
 
 @pytest.mark.parametrize(("language", "text"), [("en", "Note:\nOne."), ("zh", "注意：\n一。")])

@@ -15,12 +15,16 @@ from typing import Any
 
 import pytest
 from lm_eval import simple_evaluate
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+from lm_eval.loggers import EvaluationTracker
 from lm_eval.tasks import TaskManager
 
 from factuality_harness.harness import metrics
 from factuality_harness.harness.annotation import Label, load_annotations
 from factuality_harness.harness.data.anah import Question, load_mini
 from factuality_harness.harness.errors import EngineError, HarnessError
+from factuality_harness.harness.io.samples import sample_rows
 from factuality_harness.harness.lm_eval_plugin.discovery import tasks_folder
 from factuality_harness.harness.lm_eval_plugin.replay import ReplayLM
 from factuality_harness.harness.lm_eval_plugin.task import Scored
@@ -46,6 +50,7 @@ NAMES = {
     "f1_at_k_ci95_low",
     "f1_at_k_ci95_high",
     "thinking_cut_rate",
+    "language_mismatch_rate",
 }
 MINI = load_mini()
 
@@ -453,3 +458,29 @@ def test_the_command_fails_when_the_judge_left_too_much_unjudged(tmp_path: Path,
     assert "error: 50.0 % of the sentences of anah_factuality_mini have no verdict" in done.stderr
     (results_file,) = (tmp_path / "out").rglob("results_*.json")
     assert json.loads(results_file.read_text())["results"]["anah_factuality_mini"]["unparsed_rate,annotation"] == 0.5
+
+
+class Halves(ReplayLM):
+    """Answers with halves of surrogate pairs, as a server's JSON can carry them."""
+
+    def __init__(self) -> None:
+        LM.__init__(self)
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        texts = ["high \ud83d.", "low \ude00.", "turned \ude00\ud83d.", "whole \U0001f600.", "plain."]
+        return [texts[i % len(texts)] for i in range(len(requests))]
+
+
+@pytest.mark.parametrize("predict_only", [False, True])
+def test_half_characters_cannot_empty_a_samples_file(tmp_path: Path, predict_only: bool) -> None:
+    manager = TaskManager(include_path=str(tasks_folder()), include_defaults=False)
+    tracker = EvaluationTracker(output_path=str(tmp_path))
+    task = "anah_factuality_mini_en"
+    options: dict[str, Any] = {"limit": 5, "bootstrap_iters": 0, "predict_only": predict_only}
+    results = simple_evaluate(Halves(), tasks=[task], task_manager=manager, evaluation_tracker=tracker, **options)
+    samples = results.pop("samples")
+    tracker.save_results_aggregated(results=results, samples=samples)
+    tracker.save_results_samples(task_name=task, samples=samples[task])
+    (file,) = tmp_path.rglob("samples_*.jsonl")
+    rows = [row.responses() for row in sample_rows(file)]
+    assert rows == [["high \ufffd."], ["low \ufffd."], ["turned \ufffd\ufffd."], ["whole \U0001f600."], ["plain."]]
