@@ -32,7 +32,8 @@ from factuality_harness.harness.commands import Flag, Several
 from factuality_harness.harness.data.anah import Question
 from factuality_harness.harness.embeddings.models import embed_groups, open_embedding
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.io.jsonl import jsonl_files, read_jsonl
+from factuality_harness.harness.io import tables
+from factuality_harness.harness.io.jsonl import jsonl_files
 from factuality_harness.harness.io.manifest import manifest, sha256, write_manifest
 from factuality_harness.harness.questions import GRAMMAR, is_named_source, load_questions
 from factuality_harness.harness.words import EAST_ASIAN, tokens
@@ -152,7 +153,7 @@ def read_rows(source: str) -> Iterator[ComparedRow]:
             yield _as_row(question, f"{source}, question {number}")
     elif Path(source).exists():
         for file in jsonl_files(source):
-            for number, data in read_jsonl(file):
+            for number, data in tables.read_rows(file):
                 try:
                     yield _as_row(data, f"{file}, row {number}")
                 except (AttributeError, TypeError) as error:

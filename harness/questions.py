@@ -1,6 +1,8 @@
 """Where questions come from: one way to write it, the same in every command.
 
-    PATH                        a JSONL file (.gz too) or a folder of them, rows as in `harness.data.anah`
+    PATH                        a file of rows, JSONL (.gz too), a JSON list, CSV, TSV or Parquet, or a folder of them;
+                                columns by their usual names (`harness.data.columns`)
+    hf:REPO[@SPLIT]             a dataset of the hub, or a folder of one, with such columns
     mini[:PART]                 the small corpus shipped here; PART is train, test or all
     anah[:PART]                 ANAH: $HARNESS_ANAH_DATA, else the hub
     world:FOLDER:PART[:SIDE]    a fact world: its base model's folder, or its seed; PART is train, validation, test or
@@ -13,16 +15,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from factuality_harness.harness.data import anah
 from factuality_harness.harness.data.anah import Question
+from factuality_harness.harness.data.columns import Columns
 from factuality_harness.harness.errors import HarnessError
 
 log = logging.getLogger(__name__)
 
-NAMED = ("mini", "anah", "world")
-GRAMMAR = "a file or folder, mini[:PART], anah[:PART] or world:FOLDER:PART[:SIDE]"
+NAMED = ("mini", "anah", "world", "hf")
+GRAMMAR = "a file or folder, hf:REPO[@SPLIT], mini[:PART], anah[:PART] or world:FOLDER:PART[:SIDE]"
 
 
 def is_named_source(source: str) -> bool:
@@ -30,16 +33,28 @@ def is_named_source(source: str) -> bool:
     return source.partition(":")[0] in NAMED
 
 
-def load_questions(source: str, split: str | None = None) -> list[Question]:
+def load_questions(
+    source: str,
+    split: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    *,
+    documents: bool = True,
+) -> list[Question]:
     """The questions of a source, each once a language and topic.
+
+    columns: which column of rows holds question, document, topic or language, where it has not its usual name.
+    documents: whether every question needs one; without, pages are elsewhere and it needs a topic.
 
     split: `train`, `test` or `all`, for a source that does not say it; the rows of a path are split as ANAH's are. None
     takes all rows, in their order. Raises HarnessError for a source that cannot be read or a part that it has not, and
     naming file and row for a row that is no question.
     """
     name, _, rest = source.partition(":")
-    if not is_named_source(source):
-        return _once(anah.load(source), source) if split is None else anah.split_questions(anah.load(source), split)
+    if name == "hf" or not is_named_source(source):
+        found = anah.load(source, Columns.read(columns or {}), documents=documents)
+        return _once(found, source) if split is None else anah.split_questions(found, split)
+    if columns:
+        raise HarnessError(f"{source}: has its own columns; leave `columns` out")
     if name == "world":
         return _world_questions(source, rest, split)
     part = _agreed(source, rest, split) or "all"

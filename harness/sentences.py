@@ -9,6 +9,7 @@ spaCy's rule-based sentencizer. Neither rewrites the text: the rules of the refe
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import sys
@@ -169,7 +170,8 @@ def split_file(file: FileOrStdin = "-", *, language: Language, style: Style = "a
     """
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        text = data.decode("utf-8-sig")
+        marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = data.decode("utf-16" if marked else "utf-8-sig")
     except OSError as error:
         raise HarnessError(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -71,3 +72,22 @@ def test_evaluating_needs_no_extra() -> None:
     )
     done = python(program)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", ["sentences --language en FILE", "--help", "world questions --help"])
+def test_nobody_reading_on_is_no_error(words: str, tmp_path: Path) -> None:
+    """As with `| head`: more than a pipe holds, where there is as much."""
+    (tmp_path / "FILE").write_text("One sentence here. " * 20_000)
+    code = "import sys; from factuality_harness import cli; sys.exit(cli.main(sys.argv[1:]))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words.split()],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() in (0, 1)

@@ -16,8 +16,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from factuality_harness.harness.data.biographies import entity_of, hub_rows
+from factuality_harness.harness.data.columns import USUAL_COLUMNS, Columns, language_in, texts_of
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.io.jsonl import jsonl_files, read_jsonl
+from factuality_harness.harness.io.jsonl import jsonl_files
+from factuality_harness.harness.io.tables import read_rows
+from factuality_harness.harness.names import name_of
 from factuality_harness.harness.sentences import LANGUAGES
 
 HUB = "opencompass/anah"
@@ -29,7 +33,8 @@ _SALT = "factuality-harness anah test split v1"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question, its topic and the document its answers are checked against. language: `en` or `zh`."""
+    """A question, its topic and the document its answers are checked against ("" where pages are elsewhere). language:
+    `en` or `zh`."""
 
     topic: str
     question: str
@@ -40,17 +45,27 @@ class Question:
         return asdict(self)
 
 
-def load(source: str | Path | None = None) -> list[Question]:
-    """All questions of a source: a file, a folder, or None for $HARNESS_ANAH_DATA and then the hub.
+def load(
+    source: str | Path | None = None,
+    columns: Columns = USUAL_COLUMNS,
+    *,
+    documents: bool = True,
+) -> list[Question]:
+    """All questions of a source: a file, a folder, `hf:REPO[@split]`, or None for $HARNESS_ANAH_DATA and then the hub.
 
-    Raises HarnessError naming file and row for a row that has no document, no question, or another language, and when
-    the hub cannot be reached.
+    columns: where they are not the usual ones. documents: whether every question needs one; without, it needs a topic.
+    Raises HarnessError naming file and row for a row that lacks one, has no question, or is in another language, and
+    when the hub cannot be reached.
     """
-    source = source or os.environ.get("HARNESS_ANAH_DATA")
-    folder = Path(source) if source else hub_folder()
-    questions = [q for path in jsonl_files(folder) for q in _read(path)]
+    source = source or os.environ.get("HARNESS_ANAH_DATA") or hub_folder()
+    if str(source).startswith("hf:"):
+        rows, _ = hub_rows(str(source))
+        found = (_questions(dict(row), f"{source}, row {n}", columns, documents) for n, row in enumerate(rows, 1))
+        questions = [q for of_row in found for q in of_row]
+    else:
+        questions = [q for path in jsonl_files(source) for q in _read(path, columns, documents)]
     if not questions:
-        raise HarnessError(f"{folder}: no questions in it")
+        raise HarnessError(f"{source}: no questions in it")
     return questions
 
 
@@ -80,32 +95,28 @@ def hub_folder() -> Path:
         ) from error
 
 
-def _read(path: Path) -> Iterator[Question]:
-    for number, row in read_jsonl(path, required=["language"]):
-        where = f"{path}, row {number}"
-        language = row["language"]
-        if language not in LANGUAGES:
-            raise HarnessError(f"{where}: language is {language!r}; only {' and '.join(LANGUAGES)} are supported")
-        yield from _questions(row, language, where)
+def _read(path: Path, columns: Columns = USUAL_COLUMNS, documents: bool = True) -> Iterator[Question]:
+    for number, row in read_rows(path):
+        yield from _questions(row, f"{path}, row {number}", columns, documents)
 
 
-def _questions(row: dict[str, Any], language: str, where: str) -> Iterator[Question]:
-    texts = row.get("selected_questions") or row.get("questions") or row.get("question")
-    document = row.get("documents") or row.get("document")
-    if isinstance(document, list):
-        document = "\n".join(d for d in document if isinstance(d, str))
-    if not isinstance(document, str) or not document.strip():
-        raise HarnessError(f"{where}: no reference document (`document` or `documents`); drop the row or add one")
-    texts = [texts] if isinstance(texts, str) else texts
-    if not texts or not all(isinstance(t, str) and t.strip() for t in texts):
-        raise HarnessError(f"{where}: no question (`question`, `questions` or `selected_questions`)")
-    # ANAH-v2 rows name no topic; its questions on one topic share their document.
-    topic = row.get("topic") or row.get("name")
-    if isinstance(topic, int) and not isinstance(topic, bool):
-        topic = str(topic)  # a number as a name, as spreadsheets make it
-    if topic is not None and not isinstance(topic, str):
-        raise HarnessError(f"{where}: the topic is {topic!r}, which is no name; give it one or leave it out")
-    topic = topic or f"document-{hashlib.sha256(document.encode()).hexdigest()[:12]}"
+def _questions(row: dict[str, Any], where: str, columns: Columns, documents: bool) -> Iterator[Question]:
+    asked, held = columns.value(row, "question", where), columns.value(row, "document", where)
+    texts, pieces = texts_of(asked), texts_of(held)
+    if (held is not None and pieces is None) or (documents and pieces is None):
+        raise columns.missing("document", row, where, held)
+    if not texts or not all(text.strip() for text in texts):
+        raise columns.missing("question", row, where, asked)
+    document = "\n".join(pieces or ())
+    topic = columns.value(row, "topic", where)
+    if topic is not None:
+        topic = name_of(topic, "the topic", where)
+    elif documents:
+        # ANAH-v2 rows name no topic; its questions on one topic share their document.
+        topic = f"document-{hashlib.sha256(document.encode()).hexdigest()[:12]}"
+    elif (topic := entity_of(texts[0])) is None:
+        raise columns.missing("topic", row, where, topic)
+    language = language_in(columns.value(row, "language", where), texts[0], where)
     for text in texts:
         yield Question(topic=topic, question=text.strip(), document=document, language=language)
 

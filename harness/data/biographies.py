@@ -14,6 +14,7 @@ from typing import Any
 
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import open_text, read_jsonl
+from factuality_harness.harness.names import name_of
 from factuality_harness.harness.prompts import prompt
 
 COLUMNS = ("entity", "topic", "name", "title")
@@ -119,9 +120,7 @@ def _entities_of_text(path: Path) -> list[Biography]:
 
 
 def _entity(row: Mapping[str, Any], where: str) -> Biography:
-    topic = _text(row, "topic", where).strip()
-    if not topic:
-        raise HarnessError(f"{where}: `topic` is empty; name the entity or drop the row")
+    topic = name_of(row.get("topic"), "`topic`", where).strip()
     question = _text(row, "input", where) if row.get("input") is not None else ""
     return Biography(topic, question or question_about(topic), _categories(row, where))
 
@@ -141,9 +140,7 @@ def _entities_of_dataset(spec: str) -> list[Biography]:
         raise HarnessError(f"{spec}: no column {column!r}; it has {', '.join(columns)}")
     entities = []
     for number, row in enumerate(rows, 1):
-        name = row[column]
-        if not isinstance(name, str) or not name.strip():
-            raise HarnessError(f"{spec}, row {number}: column {column!r} holds {name!r}, not a name")
+        name = name_of(row[column], f"column {column!r}", f"{spec}, row {number}")
         entities.append(Biography(name.strip(), question_about(name.strip())))
     return entities
 

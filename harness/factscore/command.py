@@ -22,8 +22,10 @@ from factuality_harness.harness.factscore.plan import plan_calls
 from factuality_harness.harness.factscore.retrieval import PASSAGES
 from factuality_harness.harness.factscore.score import GAMMA, counts_of_labels, summarise_facts, unjudged_share
 from factuality_harness.harness.factscore.scored import TopicResponse
-from factuality_harness.harness.io.jsonl import read_jsonl, write_jsonl
+from factuality_harness.harness.io.jsonl import write_jsonl
+from factuality_harness.harness.io.tables import read_rows
 from factuality_harness.harness.io.write import json_text
+from factuality_harness.harness.names import name_of
 from factuality_harness.harness.sentences import LANGUAGES, Language, Style
 from factuality_harness.harness.unjudged import LIMIT, check_unjudged
 
@@ -34,7 +36,7 @@ def load_responses(path: str | Path, language: str = "en") -> list[TopicResponse
     Without a topic it is the entity of "Tell me a bio of <entity>.", and for other questions the question
     itself. A row's `language` goes before the argument. Raises HarnessError naming file and row.
     """
-    items = [_item(row, f"{path}, row {number}", language) for number, row in read_jsonl(path)]
+    items = [_item(row, f"{path}, row {number}", language) for number, row in read_rows(path)]
     if not items:
         raise HarnessError(f"{path}: no responses in it")
     return items
@@ -45,11 +47,12 @@ def _item(row: Mapping[str, Any], where: str, language: str) -> TopicResponse:
         for key in keys:
             if row.get(key) is not None:
                 if not isinstance(row[key], str):
-                    raise HarnessError(f"{where}: `{key}` must be text, not {type(row[key]).__name__}")
+                    raise HarnessError(f"{where}: `{key}` must be text, not {type(row[key]).__name__}: {row[key]!r}")
                 return row[key]
         return None
 
-    topic, question = text("topic"), text("question", "input")
+    topic = None if row.get("topic") is None else name_of(row["topic"], "`topic`", where)
+    question = text("question", "input")
     response = text("response", "output")
     if response is None:
         raise HarnessError(f"{where}: no `response` or `output`; the row has {', '.join(row)}")

@@ -19,7 +19,9 @@ from urllib.parse import quote
 
 from factuality_harness.harness.data.biographies import hub_rows
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.io.jsonl import read_jsonl
+from factuality_harness.harness.io.jsonl import TABLES
+from factuality_harness.harness.io.tables import read_rows
+from factuality_harness.harness.names import Names, name_of, spellings
 from factuality_harness.harness.words import EAST_ASIAN
 
 SEPARATOR = "####SPECIAL####SEPARATOR####"
@@ -88,11 +90,13 @@ class PageKnowledge:
     def __init__(self, pages: Mapping[str, Document], *, name: str = "memory", cut: Cut = cut_words) -> None:
         self.name = name
         self._pages = pages
+        self._titles = Names(pages)
         self._passages = lru_cache(maxsize=1024)(self._cut_page)
         self._cut = cut
 
     def _cut_page(self, title: str) -> tuple[Passage, ...]:
-        document = self._pages.get(title, "")
+        spelt = self._titles.find(title)
+        document = "" if spelt is None else self._pages[spelt]
         text = document if isinstance(document, str) else "\n".join(document)
         return tuple(Passage(title, piece) for piece in self._cut(text))
 
@@ -121,14 +125,18 @@ class SQLiteKnowledge:
 
     def passages(self, title: str) -> tuple[Passage, ...]:
         try:
-            with self._lock:
-                row = self._db.execute("SELECT text FROM documents WHERE title = ?", (title,)).fetchone()
+            rows = self._rows([title]) or self._rows(spellings(title))
         except sqlite3.Error as error:
             raise HarnessError(f"{self._path}: cannot be read ({error})") from error
-        if row is None or not isinstance(row[0], str):
+        if len(rows) != 1 or not isinstance(rows[0][0], str):  # of several spellings none is the surely right one
             return ()
-        pieces = (_MARKERS.sub("", piece).strip() for piece in row[0].split(SEPARATOR))
+        pieces = (_MARKERS.sub("", piece).strip() for piece in rows[0][0].split(SEPARATOR))
         return tuple(Passage(title, piece) for piece in pieces if piece)
+
+    def _rows(self, titles: list[str]) -> list[tuple[Any]]:
+        places = ", ".join("?" * len(titles))
+        with self._lock:
+            return self._db.execute(f"SELECT text FROM documents WHERE title IN ({places})", titles).fetchall()
 
     def close(self) -> None:
         with self._lock:
@@ -161,22 +169,25 @@ def open_knowledge(source: str | Path | Mapping[str, Document], *, tokenizer: st
     path = Path(source)
     if is_sqlite(path):
         return SQLiteKnowledge(path)
-    if not path.name.endswith((".jsonl", ".jsonl.gz", ".json")):
-        raise HarnessError(f"{path}: neither a SQLite database (by its first bytes) nor named *.jsonl or *.jsonl.gz")
-    return PageKnowledge(_pages(read_jsonl(path, ["title", "text"]), path), name=path.name, cut=cut)
+    if not path.name.endswith((".jsonl", ".gz", ".json", *TABLES)):
+        raise HarnessError(
+            f"{path}: neither a SQLite database (by its first bytes) nor named *.jsonl, *.jsonl.gz, *.csv or *.parquet"
+        )
+    return PageKnowledge(_pages(read_rows(path, ["title", "text"]), path), name=path.name, cut=cut)
 
 
 def _pages(rows: Iterable[tuple[int, Mapping[str, Any]]], source: object) -> dict[str, Document]:
     pages: dict[str, Document] = {}
     for number, row in rows:
         title, text = row["title"], row["text"]
-        if not isinstance(title, str) or not title.strip():
-            raise HarnessError(f"{source}, row {number}: `title` must be a name, not {title!r}")
+        title = name_of(title, "`title`", f"{source}, row {number}")
         if not isinstance(text, str) and not (isinstance(text, list) and all(isinstance(t, str) for t in text)):
             raise HarnessError(f"{source}, row {number}: `text` must be a text or a list of texts")
-        if title in pages:
+        if pages.get(title, text) != text:
             raise HarnessError(f"{source}, row {number}: a second page with the title {title!r}; join or rename them")
         pages[title] = text
+    if not pages:
+        raise HarnessError(f"{source}: no pages in it")
     return pages
 
 
@@ -191,5 +202,6 @@ def missing_error(knowledge: Knowledge, missing: Sequence[str]) -> HarnessError:
     named = ", ".join(repr(t) for t in missing[:_NAMED])
     return HarnessError(
         f"{knowledge.name}: no page for {len(missing)} topic{'s' * (len(missing) != 1)}: {named}{more}. "
-        'Topics must equal page titles. Add the pages, or leave topics out: missing="skip" (--missing skip).'
+        "Topics must equal page titles, but for how spaces, quotes and accents are written. "
+        'Add the pages, or leave topics out: missing="skip" (--missing skip).'
     )

@@ -20,12 +20,14 @@ from typing import Any
 from factuality_harness.harness.annotation import Annotation
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import jsonl_files, read_jsonl
+from factuality_harness.harness.io.tables import read_rows
+from factuality_harness.harness.names import folded, name_of
 
 log = logging.getLogger(__name__)
 
 ANNOTATED = "annotation"
 """The filter of lm_eval whose answers are annotations."""
-RUN = re.compile(r"samples_(.+)_(\d{4}-\d\d-\d\dT.+)\.jsonl")
+RUN = re.compile(r"samples_(.+)_(\d{4}-\d\d-\d\dT.+)\.jsonl(?:\.gz)?")
 """Name of a samples file: task and time of the run."""
 QuestionKey = tuple[str, str]
 """Topic and question, "" for the one that a row does not name."""
@@ -49,6 +51,9 @@ class SampleRow:
     @property
     def key(self) -> QuestionKey:
         """Raises HarnessError for a row that names neither topic nor question."""
+        for what in ("topic", "question"):
+            if self.doc.get(what) is not None and not isinstance(self.doc[what], str):
+                name_of(self.doc[what], f"`{what}`", self.where)
         key = key_of(self.doc)
         if key == ("", ""):
             raise HarnessError(
@@ -64,7 +69,10 @@ class SampleRow:
         if not isinstance(found, list):
             raise HarnessError(f"{self.where}: neither an lm_eval sample nor a row with a response: `resps` is no list")
         if not all(isinstance(response, str) for response in found):
-            raise HarnessError(f"{self.where}: the response to {self.key[1] or self.key[0]!r} is not text")
+            odd = next(response for response in found if not isinstance(response, str))
+            raise HarnessError(
+                f"{self.where}: the response to {self.key[1] or self.key[0]!r} is not text: {str(odd)[:80]}"
+            )
         return found
 
     @property
@@ -99,8 +107,10 @@ class SampleRow:
 
 def key_of(doc: dict[str, Any]) -> QuestionKey:
     """Topic and question of what was asked."""
-    topic, question = (text.strip() if isinstance(text := doc.get(name), str) else "" for name in ("topic", "question"))
-    return topic, question
+    topic, question = (doc.get(name) for name in ("topic", "question"))
+    if isinstance(topic, int) and not isinstance(topic, bool):
+        topic = str(topic)
+    return topic.strip() if isinstance(topic, str) else "", question.strip() if isinstance(question, str) else ""
 
 
 def samples_files(path: str | Path) -> list[Path]:
@@ -112,7 +122,9 @@ def samples_files(path: str | Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     newest: dict[tuple[Path, str], Path] = {}
-    for file in sorted(path.rglob("samples_*.jsonl")):  # a task's in the order of their times
+    for file in sorted(
+        [*path.rglob("samples_*.jsonl"), *path.rglob("samples_*.jsonl.gz")]
+    ):  # a task's in the order of their times
         run = RUN.fullmatch(file.name)
         place = file.parent, run[1] if run else file.name
         if older := newest.pop(place, None):
@@ -137,9 +149,9 @@ def sample_rows(path: str | Path) -> Iterator[SampleRow]:
     Raises HarnessError naming file and row for what is not JSONL.
     """
     path = Path(path)
-    from_lm_eval = path.is_dir() and any(path.rglob("samples_*.jsonl"))
+    from_lm_eval = path.is_dir() and any(path.rglob("samples_*.jsonl*"))
     for file in samples_files(path) if from_lm_eval else jsonl_files(path):
-        for number, data in read_jsonl(file):
+        for number, data in read_rows(file):
             yield SampleRow(f"{file}, row {number}", data)
 
 
@@ -173,6 +185,8 @@ def stored_responses(path: str | Path) -> dict[QuestionKey, list[str]]:
     found: dict[QuestionKey, list[str]] = defaultdict(list)
     for row in sample_rows(path):
         found[row.key].extend(row.responses())
+    if not found:
+        raise HarnessError(f"{path}: no responses in it")
     return dict(found)
 
 
@@ -180,7 +194,8 @@ def match(asked: Iterable[QuestionKey], stored: Collection[QuestionKey]) -> dict
     """The stored key that answers each asked key, for those that have one.
 
     It has the same topic and question; or it names only one of the two; or it has the same question, which either side
-    knows on a single topic (each spells it in its own way). Raises HarnessError for one that would answer several.
+    knows on a single topic (each spells it in its own way). Where no key answers as it is written, other spellings are
+    looked for (see `harness.names.folded`). Raises HarnessError for one that would answer several.
     """
     asked = list(dict.fromkeys(asked))
     topics: dict[str, list[QuestionKey]] = defaultdict(list)
@@ -206,4 +221,14 @@ def match(asked: Iterable[QuestionKey], stored: Collection[QuestionKey]) -> dict
             )
         taken[answer] = key
         found[key] = answer
+    spelt: dict[QuestionKey, list[QuestionKey]] = defaultdict(list)
+    for key in stored:
+        if key not in taken:
+            spelt[folded(key[0]), folded(key[1])].append(key)
+    for key in asked if spelt else ():
+        if key not in found:
+            topic, question = folded(key[0]), folded(key[1])
+            alike = next((a for o in ((topic, question), ("", question), (topic, "")) if (a := spelt.get(o))), [])
+            if len(alike) == 1 and alike[0] not in taken:
+                taken[alike[0]], found[key] = key, alike[0]
     return found

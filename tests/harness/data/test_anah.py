@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -155,8 +156,15 @@ def test_v2_questions_on_one_document_are_one_topic(tmp_path: Path) -> None:
         ({"question": " ", "document": "D", "language": "en"}, "no question"),
         ({"questions": ["Q?", 3], "document": "D", "language": "en"}, "no question"),
         ({"question": "Q?", "document": "D", "language": "fr"}, "language is 'fr'; only en and zh"),
-        ({"question": "Q?", "document": "D", "language": None}, "language is None"),
-        ({"question": "Q?", "document": "D"}, "missing language"),
+        ({"question": "Q?", "document": "D", "language": 3}, "language is 3"),
+        (
+            {"question": "Q?", "documents": ["D", math.nan]},
+            "no reference document .*but .'D', nan.; the row has question",
+        ),
+        ({"question": "Q?", "document": math.nan}, "no reference document .*but nan"),
+        ({"question": math.inf, "document": "D"}, "no question .*but inf"),
+        ({"question": 3, "document": "D"}, "no question .*but 3"),
+        ({"question": "Q?", "document": "D", "topic": math.nan}, "the topic is nan, which is no name"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:

@@ -64,8 +64,8 @@ def test_dataset_finds_its_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ("name", "text", "message"),
     [
         ("e.txt", "\n \n", "no entities"),
-        ("e.jsonl", '{"topic": ""}\n', "row 1: `topic` is empty"),
-        ("e.jsonl", '{"topic": "A"}\n{"topic": 3}\n', "row 2: `topic` must be text, not int"),
+        ("e.jsonl", '{"topic": ""}\n', "row 1: `topic` is '', which is no name"),
+        ("e.jsonl", '{"topic": "A"}\n{"topic": NaN}\n', "row 2: `topic` is nan, which is no name"),
         ("e.jsonl", '{"name": "A"}\n', "row 1: missing topic"),
         ("e.jsonl", '{"topic": "A", "cat": "x"}\n', "row 1: `cat`"),
     ],

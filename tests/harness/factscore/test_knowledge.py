@@ -63,7 +63,9 @@ def test_database_is_told_by_its_content_and_may_have_a_strange_name(tmp_path: P
         ("x.jsonl", b'{"title": "A"}\n', "row 1: missing text"),
         ("x.jsonl", b'{"title": "A", "text": "a"}\n{"title": "A", "text": "b"}\n', "row 2: a second page"),
         ("x.jsonl", b'{"title": "A", "text": [1]}\n', "row 1: `text` must be"),
-        ("x.jsonl", b'{"title": 7, "text": ""}\n', "row 1: `title` must be"),
+        ("x.jsonl", b'{"title": NaN, "text": ""}\n', "row 1: `title` is nan, which is no name"),
+        ("x.jsonl", b'{"title": "A", "text": NaN}\n', "row 1: `text` must be"),
+        ("x.jsonl", b"", "no pages in it"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
