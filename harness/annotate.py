@@ -107,6 +107,8 @@ def items_of(responses: str | Path, questions: Iterable[Question]) -> list[Docum
     """Items for stored responses. Raises HarnessError counting the responses to questions that have no document."""
     known = {(q.topic.strip(), q.question): q for q in questions}
     stored = stored_responses(responses)
+    if not stored:
+        raise HarnessError(f"{responses}: no responses in it")
     try:
         answered = {key: known[asked] for asked, key in match(known, stored).items()}
     except HarnessError as error:

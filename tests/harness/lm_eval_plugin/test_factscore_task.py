@@ -25,6 +25,7 @@ METRICS = {
     "unparsed_facts",
     "undecided",
     "unread_sentences",
+    "language_mismatch_rate",
     "f1_at_k",
     "f1_at_k_ci95_low",
     "f1_at_k_ci95_high",
