@@ -16,6 +16,7 @@ from factuality_harness.harness.commands import entry, new_app
 ROOT = "factuality_harness"
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo:demo", "Train and score in the fact world, then score a small real model; offline, minutes."),
+    "score": ("harness.lm_eval_plugin.score:score", "A model's factuality on your own questions, through lm_eval."),
     "annotate": ("harness.annotate:annotate_file", "Judge answers sentence by sentence, without lm_eval."),
     "score-facts": (
         "harness.factscore.command:score_facts",

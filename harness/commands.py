@@ -51,7 +51,9 @@ JudgeArgs = Annotated[
 ]
 MaxUnparsed = Annotated[float, Parameter(help="Share without a verdict from which the command ends as failed.")]
 Seed = Annotated[int, Parameter(help="Of everything random.")]
-Questions = Annotated[str, Parameter(help="Source of questions: a file, mini:PART, anah:PART or world:FOLDER:PART.")]
+Questions = Annotated[
+    str, Parameter(help="Source of questions: a file, hf:REPO, mini:PART, anah:PART or world:FOLDER:PART.")
+]
 Split = Annotated[
     Literal["train", "test", "all"] | None, Parameter(help="Part of the questions, where --questions does not say it.")
 ]

@@ -95,6 +95,11 @@ SCRIPT: dict[tuple[str, str], str] = {
     ("docs/guides/train.md", "factuality sample --questions PATH"): RUN,
     ("docs/guides/train.md", "factuality world base --out"): RUN,
     ("docs/world.md", "factuality world base --out"): RUN,
+    ("tasks/custom/README.md", "factuality score --questions QUESTIONS.csv"): RUN,
+    (
+        "tasks/custom/README.md",
+        "lm_eval --model hf --model_args",
+    ): "what the block before it runs; tests/harness/lm_eval_plugin/test_custom.py runs the task",
     ("tasks/factscore/README.md", "lm_eval --model vllm --model_args"): GPU,
     ("tasks/general/README.md", "pip install 'lm-eval[math]'"): HUB,
     ("tasks/judge/README.md", "HF_HUB_OFFLINE=1 lm_eval --model dummy"): HUB,
@@ -242,6 +247,16 @@ def test_score_your_checkpoint(folder: Path) -> None:
         run(folder, block, replaced, skip="pip install")
     (results,) = (folder / "out").rglob("results_*.json")
     assert "dialogue@openai" in results.read_text()
+
+
+def test_score_your_own_questions(folder: Path) -> None:
+    (block,) = blocks("tasks/custom/README.md", "factuality score")
+    (folder / "QUESTIONS.csv").write_text("prompt,reference\nWho is Alice?,Alice was born in 1990 in Paris.\n")
+    save_tiny(folder / "tiny")
+    said = run(
+        folder, block, {"pretrained=MODEL": "pretrained=tiny", "max_gen_toks=256": "max_gen_toks=8 --device cpu"}
+    )
+    assert "f1_at_k" in said and "Who is Alice?" in (folder / "page.html").read_text()
 
 
 @pytest.mark.slow

@@ -65,14 +65,19 @@ def register(manager: ModuleType) -> None:
 
     manager.TaskManager.__init__ = init
 
+    register_models()
+    if Path(sys.argv[0]).name in ("lm_eval", "lm-eval") or "lm_eval" in Path(sys.argv[0]).parts:
+        _plain_errors()
+        atexit.register(_end)
+
+
+def register_models() -> None:
+    """Make lm_eval know the replay model."""
     import lm_eval.models  # noqa: F401  (lm_eval registers its own models only while the registry is empty)
     from lm_eval.api.registry import model_registry
 
     if "replay" not in model_registry:
         model_registry.register("replay", target="factuality_harness.harness.lm_eval_plugin.replay:ReplayLM")
-    if Path(sys.argv[0]).name in ("lm_eval", "lm-eval") or "lm_eval" in Path(sys.argv[0]).parts:
-        _plain_errors()
-        atexit.register(_end)
 
 
 def _end() -> None:

@@ -18,7 +18,7 @@ from factuality_harness.harness.engines import CachedEngine
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.factscore import score
 from factuality_harness.harness.factscore.evaluator import open_scorer
-from factuality_harness.harness.factscore.knowledge import Knowledge, open_knowledge
+from factuality_harness.harness.factscore.knowledge import Knowledge, missing_error, missing_titles, open_knowledge
 from factuality_harness.harness.factscore.score import FactCounts
 from factuality_harness.harness.factscore.scored import TopicResponse
 from factuality_harness.harness.lm_eval_plugin.task import JudgedTask, f1_k
@@ -96,6 +96,14 @@ class FactScoreTask(JudgedTask):
         self.settings["factscore"] = self._scorer.settings()
         return spec
 
+    def build_all_requests(self, *args: Any, **kwargs: Any) -> None:
+        """Raises HarnessError for a topic without a page, before anything is generated."""
+        super().build_all_requests(*args, **kwargs)
+        if not self._predict_only and self._scorer.missing == "error":
+            titles = [self.page_title(instance.doc) for instance in self.instances]
+            if missing := missing_titles(self._scorer.knowledge, titles):
+                raise missing_error(self._scorer.knowledge, missing)
+
     def judge_responses(self, resps: list[list[str]], docs: list[dict[str, Any]]) -> list[str]:
         items = [
             TopicResponse(self.page_title(doc), doc["question"], response, doc["language"])
@@ -129,11 +137,20 @@ class AnahFactScoreTask(FactScoreTask):
     """The FActScore evaluator on ANAH questions; the page of a topic is its reference document."""
 
     def page_title(self, doc: dict[str, Any]) -> str:
-        # One name may stand for a page in either language.
-        return doc["topic"] if doc["language"] == "en" else f"{doc['topic']} ({doc['language']})"
+        name = _page_name(doc)
+        return name if self._pages.get(name) == doc["document"] else f"{name}: {doc['question']}"
 
     def open_knowledge(self) -> Knowledge:
-        return open_knowledge({self.page_title(doc): doc["document"] for doc in self.eval_docs})
+        self._pages: dict[str, str] = {}
+        for doc in self.eval_docs:
+            self._pages.setdefault(_page_name(doc), doc["document"])
+        # A topic's first document has its name; another one that a question brings is its own page.
+        return open_knowledge(self._pages | {self.page_title(doc): doc["document"] for doc in self.eval_docs})
+
+
+def _page_name(doc: dict[str, Any]) -> str:
+    """One name may stand for a page in either language."""
+    return doc["topic"] if doc["language"] == "en" else f"{doc['topic']} ({doc['language']})"
 
 
 def entities_dataset(

@@ -1,4 +1,4 @@
-"""Scoring a cell's model with lm_eval, and the refusal to train on test topics."""
+"""The refusal to train on the topics that are scored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from factuality_harness.harness.contamination import shared_topics
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import read_jsonl
-from factuality_harness.harness.lm_eval_plugin.lookup import find_tasks, our_tasks
+from factuality_harness.harness.lm_eval_plugin.lookup import our_tasks
 from factuality_harness.training.sweep.store import Store
 
 
@@ -27,27 +27,3 @@ def refuse_test_topics(pairs: Path, test: Mapping[str, Any], store: Store) -> No
             f"{pairs}: {len(shared)} topics of the test questions of {', '.join(ours)} are in the training pairs "
             f"({', '.join(shared[:3])}, …); train on others (questions: split or part, select)"
         )
-
-
-def evaluate(arguments: dict[str, Any], out: Path) -> None:
-    """lm_eval in this process, with its own files as a result."""
-    import lm_eval
-    from lm_eval.loggers import EvaluationTracker
-
-    manager = find_tasks(arguments["tasks"], arguments["metadata"] or {})
-    tracker = EvaluationTracker(output_path=str(out))
-    gen_kwargs = arguments["gen_kwargs"]
-    results = lm_eval.simple_evaluate(
-        **{**arguments, "gen_kwargs": None if gen_kwargs is None else dict(gen_kwargs)},
-        task_manager=manager,
-        evaluation_tracker=tracker,
-        log_samples=True,
-    )
-    if results is None:  # another process of the same evaluation writes
-        return
-    samples = results.pop("samples")
-    tracker.save_results_aggregated(results=results, samples=samples)
-    for task in results["configs"]:
-        tracker.save_results_samples(task_name=task, samples=samples[task])
-    if not list(out.rglob("results_*.json")):
-        raise HarnessError(f"{out}: lm_eval wrote no result file; its message stands in the log")

@@ -25,6 +25,7 @@ from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.io.samples import read_annotations
 from factuality_harness.harness.io.write import write_json
+from factuality_harness.harness.lm_eval_plugin.evaluation import evaluate
 from factuality_harness.harness.lm_eval_plugin.lookup import find_tasks
 from factuality_harness.harness.questions import load_questions
 from factuality_harness.harness.world.base import build_base
@@ -38,7 +39,7 @@ from factuality_harness.training.shipped import shipped
 from factuality_harness.training.sweep.distances import topic_distances
 from factuality_harness.training.sweep.plan import Plan, Stage, relative, stages_of, task_files
 from factuality_harness.training.sweep.process import environment, launch
-from factuality_harness.training.sweep.scoring import evaluate, refuse_test_topics
+from factuality_harness.training.sweep.scoring import refuse_test_topics
 from factuality_harness.training.sweep.selection import choose, choose_half
 from factuality_harness.training.sweep.store import Store
 
