@@ -149,19 +149,12 @@ class JudgeSpec:
                 f"judge {self.name!r} decides single facts, it does not label the sentences of an answer; take another "
                 "judge here, or the FActScore tasks, `factuality score-facts` or `factuality judge-card` with this one"
             )
-        if not isinstance(options, Mapping | None):
-            raise HarnessError(f"judge_args must be an object of options, not {type(options).__name__}: {options!r}")
-        rest = dict(options or {})
         cls = judge.load()
-        own = {key: rest.pop(key) for key in list(rest) if key in option_defaults(cls)}
+        own, of_engine = split_options(cls, self.engine, options, "judge_args")
         if judge.needs_engine:
-            known = option_defaults(ENGINES[self.engine])
-            if self.engine != "vllm" and (unknown := [key for key in rest if key not in known]):
-                known |= option_defaults(cls)
-                raise HarnessError(f"judge_args: no option {unknown[0]!r}{nearest(unknown[0], [*known])}")
-            return cls(open_engine(f"{self.engine}:{self.target}", cache, **rest), **own)
-        if rest:
-            raise HarnessError(f"judge {self.name!r} has no option {', '.join(sorted(rest))}")
+            return cls(open_engine(f"{self.engine}:{self.target}", cache, **of_engine), **own)
+        if of_engine:
+            raise HarnessError(f"judge {self.name!r} has no option {', '.join(sorted(of_engine))}")
         return cls(**own)
 
     def label_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,3 +168,23 @@ class JudgeSpec:
         if self.engine == "vllm":  # whose further arguments go to vLLM
             harmless |= options.keys() - own.keys()
         return {k: v for k, v in options.items() if k not in harmless and not (k in own and v == own[k])}
+
+
+def split_options(
+    kind: type, engine: str, options: Mapping[str, Any] | None, where: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of one mapping as those of a judge or extractor (`kind`) and, all others, those of its engine ("": none).
+
+    where: what the mapping is called. Raises HarnessError for options that are no mapping, and naming one that neither
+    knows.
+    """
+    if not isinstance(options, Mapping | None):
+        raise HarnessError(f"{where} must be an object of options, not {type(options).__name__}: {options!r}")
+    rest = dict(options or {})
+    known = option_defaults(kind)
+    own = {key: rest.pop(key) for key in list(rest) if key in known}
+    if engine and engine != "vllm":  # whose further arguments go to vLLM
+        known |= option_defaults(ENGINES[engine])
+        if unknown := next((key for key in rest if key not in known), None):
+            raise HarnessError(f"{where}: no option {unknown!r}{nearest(unknown, [*known])}")
+    return own, rest

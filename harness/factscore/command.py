@@ -72,6 +72,7 @@ def score_facts(
     judge: Judge = None,
     judge_args: JudgeArgs | None = None,
     extractor: str | None = None,
+    extractor_args: JudgeArgs | None = None,
     knowledge: str | None = None,
     passage_tokenizer: str | None = None,
     retrieval: str = "bm25",
@@ -101,6 +102,9 @@ def score_facts(
         default $HARNESS_JUDGE.
     extractor
         Another engine that extracts facts, say hf:MODEL.
+    extractor_args
+        JSON object of the extractor's options and its engine's, such as {"max_tokens": 2048}; without --extractor they
+        change the judge's.
     knowledge
         SQLite database, JSONL of {title, text}, or hf:REPO[@SPLIT].
     passage_tokenizer
@@ -150,6 +154,7 @@ def score_facts(
         k=passages,
         demos=demos,
         extractor=extractor,
+        extractor_args=extractor_args,
         cache=AnswerCache(cache) if cache is not None else None,
         options=judge_args,
         abstain_detector=abstain_detector,

@@ -16,8 +16,8 @@ from typing import Any, Literal, get_args
 from tqdm import tqdm
 
 from factuality_harness.harness.annotation import Sentence
-from factuality_harness.harness.annotators.spec import JudgeSpec
-from factuality_harness.harness.engines import AnswerCache, open_engine
+from factuality_harness.harness.annotators.spec import JudgeSpec, split_options
+from factuality_harness.harness.engines import AnswerCache, check_engine, open_engine
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.factscore.abstain import DETECTORS, abstains
 from factuality_harness.harness.factscore.annotator import FactVerifier
@@ -115,6 +115,7 @@ class FactScorer:
             "judge": self.spec,
             "extractor": self.extractor.engine.engine.identity if self.extractor else "none (a sentence is a fact)",
             "knowledge": self.knowledge.name,
+            "extractor_args": _extractor_args(self.extractor),
             "demonstrations": self.extractor.demonstrations if self.extractor else "none",
             "retrieval": self.retriever.spec,
             "passages": self.retriever.k,
@@ -239,6 +240,13 @@ class FactScorer:
         )
 
 
+def _extractor_args(extractor: FactExtractor | None) -> dict[str, Any]:
+    """The extractor's options that are not at their default, and what decides its engine's answers."""
+    if extractor is None:
+        return {}
+    return extractor.options.model_dump(exclude_defaults=True) | extractor.engine.engine.settings
+
+
 def _chunks(tasks: Iterator[_Task], size: int) -> Iterator[list[_Task]]:
     part: list[_Task] = []
     for task in tasks:
@@ -258,6 +266,7 @@ def open_scorer(
     k: int = PASSAGES,
     demos: str | Path | None = None,
     extractor: str | None = None,
+    extractor_args: dict[str, Any] | None = None,
     cache: AnswerCache | None = None,
     options: dict[str, Any] | None = None,
     **settings: Any,
@@ -266,19 +275,32 @@ def open_scorer(
 
     judge: `factscore@ENGINE:TARGET` (the model takes sentences apart and verifies), or any judge of
     `harness.annotators`, such as `lexical`, which then verifies whole sentences. extractor: an engine
-    `ENGINE:TARGET` that takes sentences apart in its place. knowledge: see `open_knowledge`. demos: see
+    `ENGINE:TARGET` that takes sentences apart in its place. extractor_args: `ExtractorOptions` and options of its
+    engine; where `extractor` names none, they change the judge's. knowledge: see `open_knowledge`. demos: see
     `load_demonstrations`. options: the judge's and its engine's (concurrency, batch_size, …). settings: those of
     FactScorer. Raises HarnessError for whatever is misspelt or missing.
     """
-    annotator = JudgeSpec.parse(judge).open(options, cache, facts=True)
+    spec = JudgeSpec.parse(judge)
+    annotator = spec.open(options, cache, facts=True)
     verifier: Verifier
     engine = None
     if isinstance(annotator, FactVerifier):
         verifier, engine = annotator.verifier, annotator.verifier.engine
     else:
         verifier = AnnotatorVerifier(annotator)
+    kind = (extractor or (spec.engine if engine else "")).partition(":")[0]
+    if kind:
+        check_engine(extractor or f"{spec.engine}:{spec.target}")
+    own, of_engine = split_options(FactExtractor, kind, extractor_args, "extractor_args")
     if extractor is not None:
-        engine = open_engine(extractor, cache)
+        engine = open_engine(extractor, cache, **of_engine)
+    elif extractor_args and engine is None:
+        raise HarnessError(
+            f"extractor_args need a model that extracts facts; judge {judge!r} has none: name an extractor"
+        )
+    elif of_engine:
+        _, of_judge = split_options(FactVerifier, spec.engine, options, "judge_args")
+        engine = open_engine(f"{spec.engine}:{spec.target}", cache, **{**of_judge, **of_engine})
     demonstrations = load_demonstrations(demos) if demos is not None else None
     if demonstrations is not None and engine is None:
         raise HarnessError(f"demonstrations need a model that extracts facts; judge {judge!r} has none")
@@ -286,6 +308,6 @@ def open_scorer(
         verifier,
         open_knowledge(knowledge) if isinstance(knowledge, str | Path) else knowledge,
         open_retriever(retrieval, k),
-        FactExtractor(engine, demonstrations) if engine is not None else None,
+        FactExtractor(engine, demonstrations, **own) if engine is not None else None,
         **settings,
     )

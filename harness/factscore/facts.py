@@ -18,18 +18,20 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+from pydantic import NonNegativeInt, PositiveInt
+
 from factuality_harness.harness.annotators.base import Progress
 from factuality_harness.harness.annotators.reading import spoken
-from factuality_harness.harness.annotators.watch import FailureWatch
+from factuality_harness.harness.annotators.watch import FailureWatch, tried
 from factuality_harness.harness.engines import CachedEngine, Message, Reply, Sampling
-from factuality_harness.harness.errors import EngineError, HarnessError
+from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.factscore.retrieval import BM25Index
 from factuality_harness.harness.io.jsonl import open_text, read_jsonl
 from factuality_harness.harness.prompts import prompt
 from factuality_harness.harness.sentences import LANGUAGES
+from factuality_harness.harness.settings import Settings, read_settings
 
 FIXED = 7
-MAX_TOKENS = 512
 _ECHO = 200  # characters of an answer kept in an error
 TRIAL = "Paris is the capital of France."  # what an extractor is tried on before a run
 _NUMBER = r"(?:\d+|[０-９]+|[a-zA-Z]|[ivxIVX]{1,5}|[一二三四五六七八九十]{1,3})"
@@ -173,22 +175,26 @@ def facts_of(reply: Reply) -> tuple[str, ...] | None:
     return None if text is None or reply.cut else parse_facts(text)
 
 
+class ExtractorOptions(Settings):
+    """max_tokens: limit of a list of facts; a model that thinks needs thousands. system: a system message before all.
+    stop_after: see `FailureWatch`."""
+
+    max_tokens: PositiveInt = 512
+    system: str = ""
+    stop_after: NonNegativeInt = 20
+
+
 class FactExtractor:
     """Takes sentences apart with a model. All sentences are asked together."""
 
-    def __init__(
-        self,
-        engine: CachedEngine,
-        demonstrations: Demonstrations | None = None,
-        *,
-        max_tokens: int = MAX_TOKENS,
-        stop_after: int = 20,
-    ) -> None:
-        """demonstrations: for all languages; by default those shipped here for each sentence's language. stop_after:
-        see `FailureWatch`."""
+    OPTIONS = ExtractorOptions
+
+    def __init__(self, engine: CachedEngine, demonstrations: Demonstrations | None = None, **options: Any) -> None:
+        """demonstrations: for all languages; by default those shipped here for each sentence's language. options:
+        `ExtractorOptions`. Raises HarnessError for one that is wrong."""
+        self.options = read_settings(ExtractorOptions, options, "extractor_args")
         self.engine = engine
-        self.stop_after = stop_after
-        self.sampling = Sampling(max_tokens=max_tokens)
+        self.sampling = Sampling(max_tokens=self.options.max_tokens)
         self._demonstrations = demonstrations
         self.demonstrations = demonstrations.name if demonstrations is not None else "own"
 
@@ -196,13 +202,12 @@ class FactExtractor:
         """Raises EngineError when the engine is not there, or its model takes no plain sentence apart."""
         self.engine.engine.check()
         if self.engine.engine.remote:
-            trial = FactExtractor(self.engine.uncached(), self._demonstrations, max_tokens=self.sampling.max_tokens)
+            trial = FactExtractor(self.engine.uncached(), self._demonstrations, **self.options.model_dump())
             (found,) = trial.extract([(TRIAL, "en")])
-            if found.facts is None:
-                raise EngineError(
-                    f"fact extractor {self.engine.engine.identity} was tried on one plain sentence and failed: "
-                    f"{found.detail}"
-                )
+            failure = found.detail if found.facts is None else ""
+            tried(
+                f"fact extractor {self.engine.engine.identity}", "one plain sentence", failure, self.options.stop_after
+            )
 
     def conversation(self, sentence: str, language: str) -> list[Message]:
         """What the model is asked about `sentence`.
@@ -212,10 +217,11 @@ class FactExtractor:
         demonstrations = self._demonstrations or own_demonstrations(language)
         if language not in LANGUAGES:
             raise HarnessError(f"language {language!r} is not supported; use one of: {', '.join(LANGUAGES)}")
-        messages: list[Message] = []
+        opening: list[Message] = [{"role": "system", "content": self.options.system}] if self.options.system else []
+        messages = [*opening]
 
         def ask(text: str) -> None:
-            name = f"factscore_{language}_facts" + ("_next" if messages else "")
+            name = f"factscore_{language}_facts" + ("_next" if len(messages) > len(opening) else "")
             messages.append({"role": "user", "content": prompt(name).format(sentence=text)})
 
         for demonstration in demonstrations.choose(sentence):
@@ -242,7 +248,7 @@ class FactExtractor:
         """
         results: dict[int, Extraction] = {}
         again: dict[int, list[Message]] = {}
-        watch = FailureWatch(f"fact extractor {self.engine.engine.identity}", self.stop_after)
+        watch = FailureWatch(f"fact extractor {self.engine.engine.identity}", self.options.stop_after)
 
         def settle(index: int, extraction: Extraction) -> None:
             results[index] = extraction

@@ -103,11 +103,12 @@ def read_verdict(reply: Reply) -> Verdict:
 
 class VerifierOptions(Settings):
     """max_tokens: limit of an answer; a judge that thinks needs thousands. guided: constrain answers to True and False
-    where the engine can. reading: `stated`, or `reference` for FActScore's own (see `reference_verdict`). stop_after:
-    see `FailureWatch`."""
+    where the engine can. system: a system message before the question. reading: `stated`, or `reference` for
+    FActScore's own (see `reference_verdict`). stop_after: see `FailureWatch`."""
 
     max_tokens: PositiveInt = 256
     guided: bool = True
+    system: str = ""
     reading: Literal["stated", "reference"] = "stated"
     stop_after: NonNegativeInt = 20
 
@@ -153,7 +154,8 @@ class ModelVerifier:
         passage = prompt(f"factscore_{query.language}_passage")
         shown = "\n\n".join(passage.format(title=p.title, text=p.text) for p in reversed(query.passages))
         text = prompt(f"factscore_{query.language}_verify").format(passages=shown, topic=query.topic, fact=query.fact)
-        return [{"role": "user", "content": text}]
+        opening: list[Message] = [{"role": "system", "content": self.options.system}] if self.options.system else []
+        return [*opening, {"role": "user", "content": text}]
 
     def verify(self, queries: Sequence[Query], progress: Progress | None = None) -> list[Verdict]:
         """Raises EngineError, too, when nothing but failures of one kind comes back."""

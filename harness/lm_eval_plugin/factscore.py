@@ -87,7 +87,7 @@ class FactScoreTask(JudgedTask):
 
     def open_judge(self) -> str:
         spec = str(JudgeSpec.configured(self.settings.get("judge"), self.settings.get("default_judge")))
-        names = ("retrieval", "k", "demos", "extractor", "abstain_detector", "missing")
+        names = ("retrieval", "k", "demos", "extractor", "extractor_args", "abstain_detector", "missing")
         chosen = {name: self.settings[name] for name in names if name in self.settings}
         if "sentence_style" in self.settings:
             chosen["style"] = self.settings["sentence_style"]

@@ -88,7 +88,7 @@ class Command:
     shown: str
     module: str
     argv: list[str]
-    inside: Callable[[], None]
+    inside: Callable[[], object]
 
 
 def launcher_of(line: str) -> list[str]:

@@ -174,6 +174,7 @@ def test_settings_and_options(tmp_path: Path) -> None:
     assert scorer(tmp_path).settings() == {
         "judge": "factscore@rule#1",
         "extractor": "rule#1",
+        "extractor_args": {},
         "knowledge": "memory",
         "demonstrations": "own",
         "retrieval": "bm25",
@@ -275,3 +276,54 @@ def test_tokens_by_a_tokenizer(tmp_path: Path) -> None:
     assert token_counter(None)[0]([{"role": "user", "content": "四个汉字"}], "zh") == 4
     with pytest.raises(HarnessError, match="cannot be loaded"):
         token_counter(str(tmp_path / "nowhere"))
+
+
+PAGE = open_knowledge({"T": "A text."})
+SERVER = "openai:http://127.0.0.1:9/v1#m"
+
+
+def test_the_extractor_has_options_of_its_own(tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path / "a.sqlite")
+    given = {"max_tokens": 2048, "system": "Be brief.", "reasoning_effort": "low"}
+    scorer = open_scorer(
+        f"factscore@{SERVER}", PAGE, cache=cache, options={"concurrency": 3, "max_tokens": 9}, extractor_args=given
+    )
+    assert scorer.extractor is not None and isinstance(scorer.verifier, ModelVerifier)
+    extracting, judging = scorer.extractor.engine.engine, scorer.verifier.engine.engine
+    assert (scorer.extractor.sampling.max_tokens, scorer.verifier.sampling.max_tokens) == (2048, 9)
+    assert (extracting.options.concurrency, extracting.options.reasoning_effort) == (3, "low")  # type: ignore[attr-defined]
+    assert judging.options.reasoning_effort is None  # type: ignore[attr-defined]
+    assert scorer.extractor.conversation("A.", "en")[0] == {"role": "system", "content": "Be brief."}
+    assert scorer.settings()["extractor_args"] == {**given}
+    named = open_scorer("lexical", PAGE, cache=cache, extractor=SERVER, extractor_args={"retries": 1})
+    assert named.extractor is not None and named.extractor.engine.engine.options.retries == 1  # type: ignore[attr-defined]
+
+
+def test_without_engine_options_extractor_and_judge_share_an_engine(tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path / "a.sqlite")
+    scorer = open_scorer(f"factscore@{SERVER}", PAGE, cache=cache, extractor_args={"max_tokens": 64})
+    assert scorer.extractor is not None and isinstance(scorer.verifier, ModelVerifier)
+    assert scorer.extractor.engine is scorer.verifier.engine
+    assert scorer.settings()["extractor_args"] == {"max_tokens": 64}
+
+
+@pytest.mark.parametrize(
+    ("judge", "extractor", "given", "message"),
+    [
+        (
+            f"factscore@{SERVER}",
+            None,
+            {"max_token": 9},
+            "extractor_args: no option 'max_token'; did you mean 'max_tokens'",
+        ),
+        (f"factscore@{SERVER}", None, {"max_tokens": 0}, "extractor_args: max_tokens is 0"),
+        (f"factscore@{SERVER}", None, {"concurrency": "8"}, "concurrency is '8'"),
+        (f"factscore@{SERVER}", None, [1], "extractor_args must be an object of options, not list"),
+        ("lexical", None, {"max_tokens": 9}, "judge 'lexical' has none: name an extractor"),
+        ("lexical", SERVER, {"guided": True}, "extractor_args: no option 'guided'"),
+        ("lexical", "opnai:x", {"max_tokens": 9}, "engine 'opnai:x' is not known"),
+    ],
+)
+def test_wrong_options_of_the_extractor_are_told(judge: str, extractor: str | None, given: dict, message: str) -> None:
+    with pytest.raises(HarnessError, match=message):
+        open_scorer(judge, PAGE, extractor=extractor, extractor_args=given)
