@@ -201,6 +201,8 @@ class OpenAIEngine:
                     throttle.answered()
                     self._note(found)
                     reply = found.reply
+                    if reply.text and not reply.cut and self.parameters.ignored(sent, sampling, reply.text):
+                        continue
                     return replace(reply, error=self._words(reply.error)) if reply.error else reply
                 error: Exception = EngineError(f"{self.url}: {self._words(found.error)}")
                 status, text, after = found.status, found.error, None

@@ -7,6 +7,7 @@ in the form learned.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from factuality_harness.harness.engines.base import Sampling
+from factuality_harness.harness.thinking import set_thinking_aside
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +34,8 @@ _CONSTRAINTS = ("structured_outputs", "response_format", "")  # vLLM and SGLang;
 
 
 class Parameters:
-    """The form of a request's parameters, learned from refusals. Safe for several threads.
+    """The form of a request's parameters, learned from refusals and from constraints without effect. Safe for several
+    threads.
 
     learned: what was changed, in words, for the records.
     """
@@ -90,7 +93,20 @@ class Parameters:
                     return self._refuse(name)
         return False
 
-    def _refuse(self, name: str) -> bool:
+    def ignored(self, sent: Mapping[str, Any], sampling: Sampling, answer: str) -> bool:
+        """Change the form where the constraint sent had no effect on `answer`; True where asking again makes sense.
+
+        Many servers drop a field they do not know without a word (llama.cpp: `structured_outputs`).
+        """
+        form = next((name for name in _CONSTRAINTS[:-1] if name in sent and name not in self._fixed), "")
+        if not (form and sampling.choices) or _is_label(answer, sampling.choices):
+            return False
+        with self._lock:
+            if form not in self._refused:
+                self._refuse(form, "ignores")
+        return True
+
+    def _refuse(self, name: str, how: str = "refuses") -> bool:
         self._refused.add(name)
         words = "with temperature 1" if name == _DEFAULT else f"without {name}"
         if name in _LENGTHS:
@@ -98,8 +114,19 @@ class Parameters:
         elif name in _CONSTRAINTS:
             words = f"with {self._first(_CONSTRAINTS) or 'unconstrained answers'} instead of {name}"
         self.learned.append(words)
-        log.warning("the server refuses %s; asking on %s", name, words)
+        log.warning("the server %s %s; asking on %s", how, name, words)
         return True
+
+
+def _is_label(answer: str, choices: tuple[str, ...]) -> bool:
+    text = set_thinking_aside(answer).text.strip()
+    if text in choices:
+        return True
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(data, dict) and data.get("label") in choices
 
 
 def _label_schema(choices: tuple[str, ...]) -> dict[str, Any]:

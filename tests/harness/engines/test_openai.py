@@ -60,7 +60,7 @@ def test_requests_run_at_the_same_time(server: JudgeServer) -> None:
 
 def test_sampling_reaches_the_server(server: JudgeServer) -> None:
     engine = OpenAIEngine(f"{server.url}#rules", extra_body={"chat_template_kwargs": {"thinking": False}})
-    ask(engine, "a", sampling=Sampling(7, temperature=0.8, top_p=0.9, top_k=40, seed=3, choices=("x", "y")))
+    ask(engine, "a", sampling=Sampling(7, temperature=0.8, top_p=0.9, top_k=40, seed=3, choices=("a", "y")))
     body = server.requests[0]
     assert body == {
         "model": "rules",
@@ -70,7 +70,7 @@ def test_sampling_reaches_the_server(server: JudgeServer) -> None:
         "top_p": 0.9,
         "top_k": 40,
         "seed": 3,
-        "structured_outputs": {"choice": ["x", "y"]},
+        "structured_outputs": {"choice": ["a", "y"]},
         "chat_template_kwargs": {"thinking": False},
     }
     ask(engine, "a")
@@ -292,7 +292,7 @@ def test_a_refused_parameter_is_learned_once_for_all_requests(
 ) -> None:
     server.odd = refuses(name, words, status)
     engine = OpenAIEngine(f"{server.url}#rules", concurrency=1)
-    sampling = Sampling(temperature=0.5 if name == "seed" else 0.0, choices=("a", "b"))
+    sampling = Sampling(temperature=0.5 if name == "seed" else 0.0, choices=("a", "b", "c"))
     assert [r.text for r in ask(engine, "a", "b", "c", sampling=sampling)] == ["a", "b", "c"]
     assert len(engine.parameters.learned) == (2 if name == "temperature" else 1)  # 1 is tried before none
     assert len(server.requests) == 3 + len(engine.parameters.learned)

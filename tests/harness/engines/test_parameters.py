@@ -100,3 +100,33 @@ def test_a_temperature_that_is_refused_at_1_too_is_left_out() -> None:
     assert parameters.learn(parameters.body(GREEDY), "Unsupported parameter: temperature")
     assert parameters.body(GREEDY) == {"max_tokens": 9}
     assert not parameters.learn(parameters.body(GREEDY), "Unsupported parameter: temperature")
+
+
+@pytest.mark.parametrize(
+    ("answer", "held"),
+    [
+        ("a", True),
+        (" b\n", True),
+        ('{"label": "a"}', True),
+        ("<think>Is it b?</think>a", True),
+        ("The answer is a.", False),
+        ('{"label": "c"}', False),
+        ('["a"]', False),
+        ("", False),
+    ],
+)
+def test_a_constraint_without_effect_is_given_another_form(answer: str, held: bool) -> None:
+    parameters = Parameters({})
+    sent = parameters.body(LABEL)
+    assert parameters.ignored(sent, LABEL, answer) is not held
+    assert ("response_format" in parameters.body(LABEL)) is not held
+    if not held:
+        assert parameters.ignored(sent, LABEL, answer), "a request on its way meanwhile is asked again too"
+        assert parameters.learned == ["with response_format instead of structured_outputs"]
+        assert parameters.ignored(parameters.body(LABEL), LABEL, answer)
+        assert not parameters.ignored(parameters.body(LABEL), LABEL, answer)
+
+
+def test_a_users_own_constraint_is_left_alone() -> None:
+    parameters = Parameters({"structured_outputs": {"regex": "a|b"}})
+    assert not parameters.ignored(parameters.body(LABEL), LABEL, "no label")
