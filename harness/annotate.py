@@ -70,8 +70,8 @@ def annotate(
         def flush() -> Iterator[Annotation]:
             nonlocal done
             claims = [
-                Claim(item.question, s.plain, item.document, item.language)
-                for item, _, _, sentences in window
+                Claim(item.question, s.plain, item.document, item.language, number)
+                for number, (item, _, _, sentences) in enumerate(window)
                 for s in sentences
                 if says_something(s.text)
             ]

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from factuality_harness.harness.annotation import Judgement
+from factuality_harness.harness.errors import HarnessError
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One sentence to judge: a part of an answer to `question`, against the reference `document`."""
+    """One sentence to judge: a part of an answer to `question`, against the reference `document`.
+
+    response: tells responses apart whose sentences are handed over together.
+    """
 
     question: str
     sentence: str
     document: str
     language: str
+    response: int = 0
+
+
+def check_claims(claims: Iterable[Claim]) -> None:
+    """Raises HarnessError for a claim without a document or in another language than English and Chinese."""
+    for claim in claims:
+        if claim.language not in ("en", "zh"):
+            raise HarnessError(f"language {claim.language!r} of question {claim.question!r}: not en or zh")
+        if not claim.document.strip():
+            raise HarnessError(f"question {claim.question!r} has no reference document to judge against")
 
 
 Progress = Callable[[int], object]

@@ -17,11 +17,10 @@ from typing import Any, Protocol
 from pydantic import NonNegativeInt, PositiveInt
 
 from factuality_harness.harness.annotation import Judgement, Label
-from factuality_harness.harness.annotators.base import Claim, Progress
+from factuality_harness.harness.annotators.base import Claim, Progress, check_claims
 from factuality_harness.harness.annotators.reading import FACT, TYPE, read, read_passages, spoken
 from factuality_harness.harness.annotators.watch import FailureWatch, tried
 from factuality_harness.harness.engines import CachedEngine, Message, Reply, Sampling
-from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.prompts import prompt
 from factuality_harness.harness.settings import Settings, read_settings
 
@@ -139,11 +138,7 @@ class DialogueAnnotator:
     def judge(self, claims: Sequence[Claim], progress: Progress | None = None) -> list[Judgement]:
         """Judge all claims, turn by turn. Raises HarnessError for a claim without a document or in another language,
         and EngineError when nothing but failures of one kind comes back."""
-        for claim in claims:
-            if claim.language not in ("en", "zh"):
-                raise HarnessError(f"language {claim.language!r} of question {claim.question!r}: not en or zh")
-            if not claim.document.strip():
-                raise HarnessError(f"question {claim.question!r} has no reference document to judge against")
+        check_claims(claims)
         results: dict[int, Judgement] = {}
         watch = FailureWatch(self.spec, self.options.stop_after)
 

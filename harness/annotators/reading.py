@@ -121,6 +121,9 @@ TYPE = _wordings(
 )
 """Turn 3: no hallucination, contradictory or unverifiable."""
 
+LINE = tuple(Wording(Label.NOFACT, w.pattern) for w in FACT if w.value is False) + TYPE
+"""A line of a sheet: all labels that a sentence can have."""
+
 _TRUE = r"true|correct|supported|accurate|factual"
 TRUTH = _wordings(
     [
@@ -191,6 +194,11 @@ def _stated(text: str, wordings: Sequence[Wording]) -> list[_Found]:
             before = text[max(0, match.start() - 60) : match.start()]
             found.append(_Found(wording.value, match.start(), match.end(), bool(_NEGATION.search(before))))
     return sorted(found, key=lambda f: f.start)
+
+
+def mentions(text: str, wordings: Sequence[Wording]) -> bool:
+    """Whether any of the wordings stands in a text, negated or not."""
+    return bool(_stated(plain(text), wordings))
 
 
 def read(answer: str, wordings: Sequence[Wording]) -> Any:

@@ -21,8 +21,10 @@ from factuality_harness.harness.settings import nearest, option_defaults
 CHOICES = (
     "lexical (no model), world (the fact world's sentences only), "
     "dialogue@openai:http://HOST:PORT/v1#MODEL, dialogue@vllm:MODEL, dialogue@hf:MODEL, "
+    "sheet@ENGINE (one request a response; ENGINE as for dialogue), "
     "anah_v2@openai:URL#MODEL, anah_v2@vllm:opencompass/anah-v2, anah_v2@hf:opencompass/anah-v2; "
-    "for the FActScore tasks also factscore@openai:URL#MODEL, factscore@vllm:MODEL, factscore@hf:MODEL"
+    "for the FActScore tasks also factscore@openai:URL#MODEL, factscore@vllm:MODEL, factscore@hf:MODEL, "
+    "and factscore_sheet@ENGINE (one request a response)"
 )
 
 
@@ -50,7 +52,9 @@ JUDGES = {
     "anah_v2": RegisteredJudge("factuality_harness.harness.annotators.anah_v2:AnahV2Annotator", True),
     "dialogue": RegisteredJudge("factuality_harness.harness.annotators.dialogue:DialogueAnnotator", True),
     "factscore": RegisteredJudge("factuality_harness.harness.factscore.annotator:FactVerifier", True, sentences=False),
+    "factscore_sheet": RegisteredJudge("factuality_harness.harness.factscore.sheet:FactSheet", True, sentences=False),
     "lexical": RegisteredJudge("factuality_harness.harness.annotators.lexical:LexicalAnnotator", False),
+    "sheet": RegisteredJudge("factuality_harness.harness.annotators.sheet:SheetAnnotator", True),
     "world": RegisteredJudge("factuality_harness.harness.world.judge:WorldAnnotator", False),
 }
 

@@ -14,7 +14,8 @@ Conversation = Sequence[Message]
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How to decode. temperature 0 is greedy. `seed` tells repeated samples of one prompt apart.
-    choices: when not empty, the answer is constrained to be one of them word for word.
+    choices: when not empty, the answer is constrained to be one of them word for word. schema: when not empty, to JSON
+    of this schema (as JSON text), by engines whose `schemas` is true.
     """
 
     max_tokens: int = 256
@@ -23,9 +24,11 @@ class Sampling:
     top_k: int = 0
     seed: int = 0
     choices: tuple[str, ...] = ()
+    schema: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """What decides an answer; without a schema the cache's keys are those of before there were any."""
+        return {name: value for name, value in asdict(self).items() if name != "schema" or value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,8 @@ class Engine(Protocol):
 
     `identity` names engine and model for the cache and the records; it never holds a key or a password. `settings`:
     whatever else decides an answer (fields of every request, precision, quantization), for the cache. `remote`: another
-    process holds the model, so that trying it costs no memory here.
+    process holds the model, so that trying it costs no memory here. `schemas`, where there is one: whether answers can
+    be held to a JSON schema, as far as is known by now.
     """
 
     @property

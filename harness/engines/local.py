@@ -37,6 +37,7 @@ class VLLMEngine:
     """vLLM's offline engine (`pip install factuality-harness[vllm]`)."""
 
     remote = False
+    schemas = True
 
     def __init__(self, target: str, *, batch_size: int = 512, **engine_args: Any) -> None:
         """target: hub name or folder. batch_size: requests handed over (and stored) together. engine_args: of vLLM."""
@@ -75,8 +76,13 @@ class VLLMEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
+        held = None
+        if sampling.choices:
+            held = StructuredOutputsParams(choice=list(sampling.choices))
+        elif sampling.schema:
+            held = StructuredOutputsParams(json=sampling.schema)
         params = SamplingParams(
-            structured_outputs=StructuredOutputsParams(choice=list(sampling.choices)) if sampling.choices else None,
+            structured_outputs=held,
             max_tokens=sampling.max_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,

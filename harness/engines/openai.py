@@ -93,6 +93,10 @@ class OpenAIEngine:
         self._lock = threading.Lock()
 
     @property
+    def schemas(self) -> bool:
+        return self.parameters.constrained
+
+    @property
     def model(self) -> str:
         """The model name; asks the server once when the target names none."""
         if not self._model:

@@ -47,6 +47,11 @@ class Parameters:
         self._refused: set[str] = set()
         self.learned: list[str] = []
 
+    @property
+    def constrained(self) -> bool:
+        """Whether the server takes constraints on answers, as far as is known by now."""
+        return bool(self._first(_CONSTRAINTS))
+
     def _first(self, names: tuple[str, ...]) -> str:
         return next((name for name in names if name not in self._refused), names[-1])
 
@@ -64,7 +69,14 @@ class Parameters:
                 case "structured_outputs":
                     values["structured_outputs"] = {"choice": list(sampling.choices)}
                 case "response_format":
-                    values["response_format"] = _label_schema(sampling.choices)
+                    values["response_format"] = _response_format("label", _label_schema(sampling.choices))
+        elif sampling.schema:
+            schema = json.loads(sampling.schema)
+            match self._first(_CONSTRAINTS):
+                case "structured_outputs":
+                    values["structured_outputs"] = {"json": schema}
+                case "response_format":
+                    values["response_format"] = _response_format("lines", schema)
         return {name: value for name, value in values.items() if name not in self._refused} | self._fixed
 
     def learn(self, sent: Mapping[str, Any], refusal: str) -> bool:
@@ -130,10 +142,13 @@ def _is_label(answer: str, choices: tuple[str, ...]) -> bool:
 
 
 def _label_schema(choices: tuple[str, ...]) -> dict[str, Any]:
-    schema = {
+    return {
         "type": "object",
         "properties": {"label": {"type": "string", "enum": list(choices)}},
         "required": ["label"],
         "additionalProperties": False,
     }
-    return {"type": "json_schema", "json_schema": {"name": "label", "strict": True, "schema": schema}}
+
+
+def _response_format(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}

@@ -173,7 +173,7 @@ def _as_dataset(
     docs = [
         {
             "topic": row.topic,
-            **asdict(row.claim),
+            **{name: value for name, value in asdict(row.claim).items() if name != "response"},
             "label": row.label,
             "where": row.where,
             "reason": "",
