@@ -52,7 +52,9 @@ JUDGES = {
     "anah_v2": RegisteredJudge("factuality_harness.harness.annotators.anah_v2:AnahV2Annotator", True),
     "dialogue": RegisteredJudge("factuality_harness.harness.annotators.dialogue:DialogueAnnotator", True),
     "factscore": RegisteredJudge("factuality_harness.harness.factscore.annotator:FactVerifier", True, sentences=False),
-    "factscore_sheet": RegisteredJudge("factuality_harness.harness.factscore.sheet:FactSheet", True, sentences=False),
+    "factscore_sheet": RegisteredJudge(
+        "factuality_harness.harness.factscore.annotator:FactSheet", True, sentences=False
+    ),
     "lexical": RegisteredJudge("factuality_harness.harness.annotators.lexical:LexicalAnnotator", False),
     "sheet": RegisteredJudge("factuality_harness.harness.annotators.sheet:SheetAnnotator", True),
     "world": RegisteredJudge("factuality_harness.harness.world.judge:WorldAnnotator", False),

@@ -29,9 +29,9 @@ from factuality_harness.harness.factscore.knowledge import (
     missing_titles,
     open_knowledge,
 )
-from factuality_harness.harness.factscore.retrieval import PASSAGES, BM25Retriever, Retriever, open_retriever
+from factuality_harness.harness.factscore.retrieval import PASSAGES, BM25Retriever, Retriever, open_retriever, union
 from factuality_harness.harness.factscore.scored import Fact, ScoredResponse, SentenceFacts, TopicResponse
-from factuality_harness.harness.factscore.verify import AnnotatorVerifier, ModelVerifier, Query, Verdict, Verifier
+from factuality_harness.harness.factscore.verify import AnnotatorVerifier, Query, Verdict, Verifier
 from factuality_harness.harness.sentences import STYLES, Style, language_of, says_something, split
 from factuality_harness.harness.thinking import set_thinking_aside
 
@@ -119,7 +119,8 @@ class FactScorer:
             "demonstrations": self.extractor.demonstrations if self.extractor else "none",
             "retrieval": self.retriever.spec,
             "passages": self.retriever.k,
-            "reading": self.verifier.options.reading if isinstance(self.verifier, ModelVerifier) else "labels",
+            **({"passage_tokens": self.verifier.passage_tokens} if self.verifier.whole_responses else {}),
+            "reading": self.verifier.reading,
             "abstain_detector": self.abstain_detector,
             "sentence_style": self.style,
         }
@@ -143,7 +144,7 @@ class FactScorer:
         tasks = self.tasks(prepared, extractions)
         total = sum(len(e.facts or ()) for e in extractions.values())
         with tqdm(total=total, unit="fact", desc=f"verify {self.spec}", disable=not self.progress) as bar:
-            for part in _chunks(tasks, self.window):
+            for part in _chunks(tasks, self.window, whole=self.verifier.whole_responses):
                 for task, verdict in zip(part, self.verifier.verify([t.query for t in part], bar.update), strict=True):
                     verdicts[task.place] = verdict, task.passages
         return [self._result(i, p, extractions, verdicts) for i, p in enumerate(prepared)]
@@ -187,7 +188,7 @@ class FactScorer:
         """The facts with their passages, topic by topic.
 
         Within a topic those with the same passages follow each other, so that an engine with prefix caching
-        reads them once.
+        reads them once. For a verifier that wants whole responses those of a response do, and share their passages.
         """
         topics: dict[str, list[tuple[tuple[int, int, int], str]]] = defaultdict(list)
         for (i, j), extraction in extractions.items():
@@ -196,10 +197,18 @@ class FactScorer:
         for topic, facts in topics.items():
             page: Sequence[Passage] = self.knowledge.passages(topic)
             ranks = self.retriever.rank(topic, page, [text for _, text in facts])
-            found = sorted(zip(facts, ranks, strict=True), key=lambda pair: pair[1][::-1])
+            found = list(zip(facts, ranks, strict=True))
+            if self.verifier.whole_responses:
+                of_response: dict[int, list[tuple[int, ...]]] = defaultdict(list)
+                for (place, _), rank in found:
+                    of_response[place[0]].append(rank)
+                shared = {i: union(of_one, page, self.verifier.passage_tokens) for i, of_one in of_response.items()}
+                found = sorted((fact, shared[fact[0][0]]) for fact, _ in found)
+            else:
+                found.sort(key=lambda pair: pair[1][::-1])
             for (place, text), rank in found:
                 item = prepared[place[0]].item
-                query = Query(topic, item.question, text, item.language, tuple(page[n] for n in rank))
+                query = Query(topic, item.question, text, item.language, tuple(page[n] for n in rank), place[0])
                 yield _Task(place, query, rank)
 
     def _result(
@@ -247,13 +256,14 @@ def _extractor_args(extractor: FactExtractor | None) -> dict[str, Any]:
     return extractor.options.model_dump(exclude_defaults=True) | extractor.engine.engine.settings
 
 
-def _chunks(tasks: Iterator[_Task], size: int) -> Iterator[list[_Task]]:
+def _chunks(tasks: Iterator[_Task], size: int, *, whole: bool) -> Iterator[list[_Task]]:
+    """Parts of about `size` tasks; whole: none of them ends inside a response."""
     part: list[_Task] = []
     for task in tasks:
-        part.append(task)
-        if len(part) == size:
+        if len(part) >= size and not (whole and task.place[0] == part[-1].place[0]):
             yield part
             part = []
+        part.append(task)
     if part:
         yield part
 
@@ -273,7 +283,8 @@ def open_scorer(
 ) -> FactScorer:
     """FactScorer from strings.
 
-    judge: `factscore@ENGINE:TARGET` (the model takes sentences apart and verifies), or any judge of
+    judge: `factscore@ENGINE:TARGET` (the model takes sentences apart and verifies; `factscore_sheet@…` verifies all
+    facts of a response in one request), or any judge of
     `harness.annotators`, such as `lexical`, which then verifies whole sentences. extractor: an engine
     `ENGINE:TARGET` that takes sentences apart in its place. extractor_args: `ExtractorOptions` and options of its
     engine; where `extractor` names none, they change the judge's. knowledge: see `open_knowledge`. demos: see

@@ -11,7 +11,8 @@ from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.factscore.evaluator import FactScorer, Place
 from factuality_harness.harness.factscore.facts import Extraction, FactExtractor, facts_of
 from factuality_harness.harness.factscore.scored import TopicResponse
-from factuality_harness.harness.factscore.verify import AnnotatorVerifier, ModelVerifier
+from factuality_harness.harness.factscore.sheet import SheetVerifier
+from factuality_harness.harness.factscore.verify import AnnotatorVerifier, ModelVerifier, Query
 
 FACTS_PER_SENTENCE = 4.3
 """Facts a sentence, for sentences whose facts are not known yet: human-written facts in FActScore's labelled
@@ -19,6 +20,8 @@ answers (10 152 in 2 364 sentences)."""
 FACT_TOKENS = 12
 """Tokens of one fact line, by its mean length there (40 characters, and the dash)."""
 VERDICT_TOKENS = 2
+LINE_TOKENS = 7
+"""Tokens of one entry of a sheet, as JSON."""
 _CHARACTERS_PER_TOKEN = {"en": 4.0, "zh": 1.0}
 
 Count = Callable[[Conversation, str], float]
@@ -104,6 +107,11 @@ def plan_calls(scorer: FactScorer, items: Sequence[TopicResponse], *, tokenizer:
     guesses = {place: Extraction((text,)) for place, (text, _) in sentences.items() if place not in known}
     verifier = scorer.verifier
     notes = [note]
+    if isinstance(verifier, SheetVerifier):
+        verification = _sheets(
+            verifier, [t.query for t in scorer.tasks(prepared, known | guesses)], len(guesses), count
+        )
+        notes.append("one request a response; second tries of single facts are not counted")
     exact = (task.query for task in scorer.tasks(prepared, known))
     guessed = (task.query for task in scorer.tasks(prepared, guesses))
     if isinstance(verifier, ModelVerifier):
@@ -112,7 +120,7 @@ def plan_calls(scorer: FactScorer, items: Sequence[TopicResponse], *, tokenizer:
         )
         guessed_tokens = sum(count(verifier.conversation(q), q.language) for q in guessed)
         verification = _add_guess(verification, len(guesses), guessed_tokens)
-    else:
+    elif not isinstance(verifier, SheetVerifier):
         facts = sum(len(e.facts or ()) for e in known.values())
         verification = _add_guess(Calls(facts, 0, facts), len(guesses), 0)
         if isinstance(verifier, AnnotatorVerifier) and getattr(verifier.annotator, "engine", None) is not None:
@@ -126,7 +134,7 @@ def plan_calls(scorer: FactScorer, items: Sequence[TopicResponse], *, tokenizer:
             f"verification is an estimate for {len(guesses)} sentences: {FACTS_PER_SENTENCE} facts each "
             "(the mean of FActScore's human labels)"
         )
-    if scorer.extractor is not None or isinstance(verifier, ModelVerifier):
+    if scorer.extractor is not None or isinstance(verifier, ModelVerifier | SheetVerifier):
         notes.append(
             f"output tokens are an estimate: {FACT_TOKENS} a fact, {VERDICT_TOKENS} a verdict; "
             "second tries of extraction are not counted"
@@ -162,6 +170,29 @@ def _requests(
             asked.add(key)
             tokens += count(conversation, language)
     return Calls(total, cached, len(asked), False, round(tokens), round(len(asked) * output_tokens))
+
+
+def _sheets(verifier: SheetVerifier, queries: Sequence[Query], guesses: int, count: Count) -> Calls:
+    """Counts of the requests on whole responses. guesses: sentences that stand in for their unknown facts."""
+    asker = verifier.asker()
+    sheets = [sheet for sheet, _ in verifier.requests(queries)]
+    pairs = [(asker.conversation(sheet), sheet) for sheet in sheets]
+    keys = {
+        verifier.engine.key(conversation, asker.sampling(sheet)): (conversation, sheet) for conversation, sheet in pairs
+    }
+    cached = verifier.engine.cached([*keys])
+    left = [pair for key, pair in keys.items() if key not in cached]
+    extra = guesses * (FACTS_PER_SENTENCE - 1)
+    tokens = sum(count(conversation, sheet.language) for conversation, sheet in left) + extra * FACT_TOKENS
+    facts = len(queries) + extra
+    return Calls(
+        total=len(sheets),
+        cached=len(sheets) - len(left),
+        to_ask=len(left),
+        estimated=guesses > 0,
+        input_tokens=round(tokens),
+        output_tokens=round(facts * LINE_TOKENS) if left else 0,
+    )
 
 
 def _add_guess(calls: Calls, sentences: int, tokens: float) -> Calls:

@@ -22,6 +22,28 @@ PASSAGES = 5
 _TOKEN = re.compile(rf"[{EAST_ASIAN}]+|[^\W{EAST_ASIAN}]+")
 
 
+def tokens_about(text: str) -> float:
+    """How many tokens a model makes of a text, roughly: one an East Asian character, one four other characters."""
+    east_asian = len(re.findall(rf"[{EAST_ASIAN}]", text))
+    return east_asian + (len(text) - east_asian) / 4
+
+
+def union(ranks: Sequence[Sequence[int]], page: Sequence[Passage], tokens: float) -> tuple[int, ...]:
+    """The passages to check several facts against at once: all that were found for any of them, in the page's order.
+
+    ranks: for each fact its passages, best first. tokens: about how many the passages may have together; the best of
+    every fact come first, then the second best, and so on. There is always one.
+    """
+    found: dict[int, float] = {}
+    for turn in range(max(map(len, ranks), default=0)):
+        for rank in ranks:
+            if turn < len(rank) and rank[turn] not in found:
+                size = tokens_about(page[rank[turn]].text)
+                if not found or sum(found.values()) + size <= tokens:
+                    found[rank[turn]] = size
+    return tuple(sorted(found))
+
+
 class Retriever(Protocol):
     """spec: the string that names it in results. k: passages a fact."""
 

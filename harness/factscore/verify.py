@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -21,6 +21,7 @@ from factuality_harness.harness.factscore.knowledge import Passage
 from factuality_harness.harness.prompts import prompt
 from factuality_harness.harness.settings import Settings, read_settings
 
+PASSAGE_TOKENS = 4096  # of the passages that all facts of a response are checked against, by default
 _ECHO = 200  # characters of an answer kept in a verdict
 _DENIAL = {"not", "cannot", "unknown", "information"}
 _DENIAL_ZH = ("不", "没有", "未", "无法", "信息")
@@ -32,13 +33,15 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A fact to verify. passages: best first."""
+    """A fact to verify. passages: best first, or in the page's order where several facts share them. response: tells
+    responses apart whose facts are handed over together."""
 
     topic: str
     question: str
     fact: str
     language: str
     passages: tuple[Passage, ...]
+    response: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,12 @@ class Verdict:
 
 
 class Verifier(Protocol):
-    """Facts in, verdicts out."""
+    """Facts in, verdicts out. whole_responses: whether it wants the facts of a response together, all with the same
+    passages, of about `passage_tokens` tokens. reading: how its answers are read, for the record."""
+
+    whole_responses: bool
+    passage_tokens: int
+    reading: str
 
     @property
     def spec(self) -> str:
@@ -67,6 +75,12 @@ class Verifier(Protocol):
 
     def verify(self, queries: Sequence[Query], progress: Progress | None = None) -> list[Verdict]:
         """One verdict a query, in order. Raises EngineError when its engine fails as a whole."""
+
+
+def shown(passages: Iterable[Passage], language: str) -> str:
+    """Passages as a prompt shows them."""
+    form = prompt(f"factscore_{language}_passage")
+    return "\n\n".join(form.format(title=p.title, text=p.text) for p in passages)
 
 
 def reference_verdict(answer: str, language: str = "en") -> Verdict:
@@ -130,10 +144,14 @@ class ModelVerifier:
     they stand in reverse, the best one last and next to the fact.
     """
 
+    whole_responses = False
+    passage_tokens = 0
+
     def __init__(self, engine: CachedEngine, **options: Any) -> None:
         """options: `VerifierOptions`. Raises HarnessError for one that is wrong."""
         self.options = read_settings(VerifierOptions, options, "judge_args of factscore")
         self.engine = engine
+        self.reading: str = self.options.reading
         choices = ("True", "False") if self.options.guided and self.options.reading == "stated" else ()
         self.sampling = Sampling(max_tokens=self.options.max_tokens, choices=choices)
 
@@ -151,9 +169,9 @@ class ModelVerifier:
 
     def conversation(self, query: Query) -> list[Message]:
         """What the model is asked about one fact."""
-        passage = prompt(f"factscore_{query.language}_passage")
-        shown = "\n\n".join(passage.format(title=p.title, text=p.text) for p in reversed(query.passages))
-        text = prompt(f"factscore_{query.language}_verify").format(passages=shown, topic=query.topic, fact=query.fact)
+        passages = shown(reversed(query.passages), query.language)
+        form = prompt(f"factscore_{query.language}_verify")
+        text = form.format(passages=passages, topic=query.topic, fact=query.fact)
         opening: list[Message] = [{"role": "system", "content": self.options.system}] if self.options.system else []
         return [*opening, {"role": "user", "content": text}]
 
@@ -187,15 +205,21 @@ class AnnotatorVerifier:
     checkable.
     """
 
+    reading = "labels"
+
     def __init__(self, annotator: Annotator) -> None:
         self.annotator = annotator
         self.spec = annotator.spec
+        self.whole_responses: bool = getattr(annotator, "whole_responses", False)
+        self.passage_tokens = PASSAGE_TOKENS
 
     def check(self) -> None:
         self.annotator.check()
 
     def verify(self, queries: Sequence[Query], progress: Progress | None = None) -> list[Verdict]:
-        claims = [Claim(q.question, q.fact, "\n\n".join(p.text for p in q.passages), q.language) for q in queries]
+        claims = [
+            Claim(q.question, q.fact, "\n\n".join(p.text for p in q.passages), q.language, q.response) for q in queries
+        ]
         verdicts = []
         for start in range(0, len(claims), self.annotator.window):
             part = claims[start : start + self.annotator.window]

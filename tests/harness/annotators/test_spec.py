@@ -15,7 +15,7 @@ from factuality_harness.harness.factscore.annotator import FactVerifier
 
 
 def test_the_registry_says_which_judges_there_are_and_what_they_need() -> None:
-    assert set(JUDGES) == {"anah_v2", "dialogue", "factscore", "lexical", "world"}
+    assert set(JUDGES) == {"anah_v2", "dialogue", "factscore", "factscore_sheet", "lexical", "sheet", "world"}
     for name, judge in JUDGES.items():
         parameters = inspect.signature(judge.load()).parameters
         assert ("engine" in parameters) == judge.needs_engine, name

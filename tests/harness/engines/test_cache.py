@@ -123,9 +123,10 @@ def test_everything_that_decides_an_answer_is_in_the_key() -> None:
             Sampling(seed=1),
             Sampling(choices=("x", "y")),
             Sampling(choices=("x,y",)),
+            Sampling(schema='{"type": "string"}'),
         )
     }
-    assert len(keys) == 2 * 4 * 8
+    assert len(keys) == 2 * 4 * 9
     # A fixed value: another key for the same request would ask everything anew in existing caches.
     known = "63fec71c516a07fe071489e3330af885f6c9b5ac366bb466320d3dbbe855ac5d"
     assert request_key("a", [{"content": "x", "role": "user"}], Sampling()).hex() == known

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from factuality_harness.harness.engines import Sampling
@@ -130,3 +132,17 @@ def test_a_constraint_without_effect_is_given_another_form(answer: str, held: bo
 def test_a_users_own_constraint_is_left_alone() -> None:
     parameters = Parameters({"structured_outputs": {"regex": "a|b"}})
     assert not parameters.ignored(parameters.body(LABEL), LABEL, "no label")
+
+
+def test_a_schema_has_the_same_two_forms() -> None:
+    schema = {"type": "object", "properties": {"2": {"type": "string"}, "1": {"type": "string"}}}
+    held = Sampling(max_tokens=9, schema=json.dumps(schema))
+    parameters = Parameters({})
+    assert parameters.body(held)["structured_outputs"] == {"json": schema}
+    assert parameters.learn(parameters.body(held), "Unrecognized request argument supplied: structured_outputs")
+    assert parameters.constrained
+    assert parameters.body(held)["response_format"]["json_schema"]["schema"] == schema
+    assert [*parameters.body(held)["response_format"]["json_schema"]["schema"]["properties"]] == ["2", "1"]
+    assert parameters.learn(parameters.body(held), "'response_format' of type 'json_schema' is not supported")
+    assert parameters.body(held) == {"temperature": 0.0, "max_tokens": 9}
+    assert not parameters.constrained

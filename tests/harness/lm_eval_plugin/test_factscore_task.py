@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from factuality_harness.harness.annotation import load_annotations
 from factuality_harness.harness.data import anah
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.lm_eval_plugin.discovery import tasks_folder
+from tests.helpers.judge_server import JudgeServer
+from tests.helpers.rule_engine import RuleEngine
 
 METRICS = {
     "factscore",
@@ -66,10 +69,9 @@ def bios(folder: Path, **metadata: Any) -> dict[str, Any]:
         folder,
         "factscore_bio",
         [{"topic": topic, "output": text} for topic, text in ANSWERS.items()],
-        judge="lexical",
         entities=str(folder),
         knowledge=write(folder / "pages.jsonl", [{"title": t, "text": x} for t, x in PAGES.items()]),
-        **metadata,
+        **{"judge": "lexical", **metadata},
     )
 
 
@@ -117,3 +119,19 @@ def test_missing_parts_are_named_before_anything_runs(tmp_path: Path) -> None:
     pages = write(tmp_path / "pages.jsonl", [{"title": "Ada Moss", "text": "A page."}])
     with pytest.raises(HarnessError, match="no judge is configured"):
         evaluate(tmp_path, "factscore_bio", answers, entities=str(tmp_path), knowledge=pages)
+
+
+def test_a_judge_of_whole_responses(tmp_path: Path) -> None:
+    def answer(messages: Sequence[dict[str, str]]) -> str | None:
+        if "statements:" in messages[-1]["content"]:
+            return '{"1": "True", "2": "False"}'
+        return RuleEngine().answer(messages).text
+
+    with JudgeServer(answer) as server:
+        results = bios(tmp_path, judge=f"factscore_sheet@openai:{server.url}#rules", k=2)
+        assert sum("statements:" in r["messages"][-1]["content"] for r in server.requests) == 1
+    scores = values(results, "factscore_bio")
+    assert (scores["supported"], scores["unsupported"], scores["undecided"]) == (1, 1, 0)
+    metadata = results["configs"]["factscore_bio"]["metadata"]
+    assert metadata["factscore"]["passage_tokens"] == 4096
+    assert metadata["judge_usage"][0]["requests"] == 3
