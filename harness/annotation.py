@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import Any
 
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.io.write import json_text
 from factuality_harness.harness.markup import plain
 
 
@@ -137,7 +136,7 @@ class Annotation:
 def dump_annotations(annotations: Iterable[Annotation]) -> str:
     """JSON text for a samples file: one object for a single annotation, a list for several."""
     rows = [a.to_dict() for a in annotations]
-    return json_text(rows[0] if len(rows) == 1 else rows)
+    return json.dumps(rows[0] if len(rows) == 1 else rows, ensure_ascii=False)
 
 
 def load_annotations(text: str) -> list[Annotation]:

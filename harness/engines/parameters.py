@@ -111,7 +111,7 @@ class Parameters:
         Many servers drop a field they do not know without a word (llama.cpp: `structured_outputs`).
         """
         form = next((name for name in _CONSTRAINTS[:-1] if name in sent and name not in self._fixed), "")
-        if not (form and sampling.choices) or _is_label(answer, sampling.choices):
+        if not form or not (sampling.choices or sampling.schema) or _held(answer, sampling):
             return False
         with self._lock:
             if form not in self._refused:
@@ -130,15 +130,22 @@ class Parameters:
         return True
 
 
-def _is_label(answer: str, choices: tuple[str, ...]) -> bool:
+def _held(answer: str, sampling: Sampling) -> bool:
+    """Whether an answer is one of the choices, or an object with all that the schema requires."""
     text = set_thinking_aside(answer).text.strip()
-    if text in choices:
+    if text in sampling.choices:
         return True
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
         return False
-    return isinstance(data, dict) and data.get("label") in choices
+    if not isinstance(data, dict):
+        return False
+    return (
+        data.get("label") in sampling.choices
+        if sampling.choices
+        else {*json.loads(sampling.schema)["required"]} <= {*data}
+    )
 
 
 def _label_schema(choices: tuple[str, ...]) -> dict[str, Any]:

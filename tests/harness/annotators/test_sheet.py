@@ -94,11 +94,11 @@ def test_a_server_without_constraints_is_asked_for_plain_lines(server: JudgeServ
 
 def test_a_missing_line_is_asked_for_alone_once(server: JudgeServer, tmp_path: Path) -> None:
     sentences = [BORN, "Alice STUTTER was born in 1901.", "Alice MUMBLE 1901."]
-    found = opened(server, tmp_path).judge(claims(*sentences))
+    found = opened(server, tmp_path, guided=False).judge(claims(*sentences))
     assert [j.label for j in found] == [Label.OK, Label.OK, Label.UNPARSED]
     assert "no line for it" in found[2].detail
     assert [len(rule_sheet.texts_of(r["messages"])) for r in server.requests] == [3, 1, 1]
-    again = opened(server, tmp_path).judge(claims(*sentences))
+    again = opened(server, tmp_path, guided=False).judge(claims(*sentences))
     assert again == found
     assert [len(rule_sheet.texts_of(r["messages"])) for r in server.requests[3:]] == [1]  # what was no use is not kept
 
@@ -143,8 +143,8 @@ def test_quotations_are_wanted_unless_told_otherwise(tmp_path: Path) -> None:
 def test_the_trial_shows_a_model_that_fills_in_no_sheet(tmp_path: Path, answer: str, why: str) -> None:
     with JudgeServer(lambda messages: answer) as server:
         with pytest.raises(EngineError, match=f"was tried on two plain sentences and failed: {why}"):
-            opened(server, tmp_path).check()
-        opened(server, tmp_path, stop_after=0).check()  # a warning: failures are to be counted
+            opened(server, tmp_path, guided=False).check()
+        opened(server, tmp_path, stop_after=0, guided=False).check()  # a warning: failures are to be counted
         assert len(server.trials) == 2 and TRIAL in json.dumps(server.trials)
 
 
@@ -153,7 +153,7 @@ def test_a_good_model_passes_the_trial(server: JudgeServer, tmp_path: Path) -> N
         '1. <No Hallucination> "Its capital and largest city is Paris."\n'
         '2. <Contradictory> "France is a country in western Europe."'
     )
-    opened(server, tmp_path).check()
+    opened(server, tmp_path, guided=False).check()
     assert len(server.trials) == 1 and not server.requests
 
 

@@ -146,3 +146,14 @@ def test_a_schema_has_the_same_two_forms() -> None:
     assert parameters.learn(parameters.body(held), "'response_format' of type 'json_schema' is not supported")
     assert parameters.body(held) == {"temperature": 0.0, "max_tokens": 9}
     assert not parameters.constrained
+
+
+@pytest.mark.parametrize(
+    ("answer", "held"),
+    [('{"1": "a"}', True), ('<think>x</think>{"1": 2, "2": 3}', True), ('{"2": "a"}', False), ("1. a", False)],
+)
+def test_a_schema_without_effect_is_given_another_form(answer: str, held: bool) -> None:
+    parameters = Parameters({})
+    sampling = Sampling(schema='{"type": "object", "required": ["1"]}')
+    assert parameters.ignored(parameters.body(sampling), sampling, answer) is not held
+    assert ("response_format" in parameters.body(sampling)) is not held

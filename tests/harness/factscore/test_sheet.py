@@ -72,7 +72,7 @@ def asked_for_verdicts(server: JudgeServer) -> list[str]:
 
 
 def test_a_request_a_response(server: JudgeServer, tmp_path: Path) -> None:
-    found = scorer(server, tmp_path)
+    found = scorer(server, tmp_path, guided=False)
     results = found.score(ITEMS)
     assert [[f.supported for f in r.facts] for r in results] == [[True, True, False], [True, None], [True]]
     assert [f.undecided for f in results[1].facts] == [False, True]
@@ -110,7 +110,7 @@ def test_the_union_of_passages_within_a_budget() -> None:
 
 def test_a_sentence_sheet_judges_whole_responses_in_factscore_too(tmp_path: Path) -> None:
     with JudgeServer(lambda messages: '1. <No Hallucination> "Ada"\n2. <No Facts>') as server:
-        found = scorer(server, tmp_path, "sheet")
+        found = scorer(server, tmp_path, "sheet", guided=False)
         (result,) = found.score([TopicResponse("Ada", "Tell me a bio of Ada.", "Ada died in 1852. How nice!")])
         assert [s.label() for s in result.sentences] == [Label.OK, Label.NOFACT]
         assert len(server.requests) == 1
