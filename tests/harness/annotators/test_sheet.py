@@ -96,7 +96,7 @@ def test_a_missing_line_is_asked_for_alone_once(server: JudgeServer, tmp_path: P
     sentences = [BORN, "Alice STUTTER was born in 1901.", "Alice MUMBLE 1901."]
     found = opened(server, tmp_path, guided=False).judge(claims(*sentences))
     assert [j.label for j in found] == [Label.OK, Label.OK, Label.UNPARSED]
-    assert "no line for it" in found[2].detail
+    assert "an empty answer" in found[2].detail  # to the question about it alone
     assert [len(rule_sheet.texts_of(r["messages"])) for r in server.requests] == [3, 1, 1]
     again = opened(server, tmp_path, guided=False).judge(claims(*sentences))
     assert again == found
