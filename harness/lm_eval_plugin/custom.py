@@ -8,6 +8,7 @@ from typing import Any
 
 import datasets
 
+from factuality_harness.harness.annotators.spec import JUDGES
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.factscore.knowledge import Knowledge
 from factuality_harness.harness.lm_eval_plugin.anah import AnahTask, as_dataset
@@ -18,7 +19,8 @@ from factuality_harness.harness.questions import GRAMMAR, load_questions
 def by_facts(settings: Mapping[str, Any]) -> bool:
     """Whether answers are scored fact by fact: a knowledge source is named, or the judge decides facts."""
     judge = settings.get("judge") or os.environ.get("HARNESS_JUDGE") or ""
-    return bool(settings.get("knowledge")) or str(judge).partition("@")[0] == "factscore"
+    known = JUDGES.get(str(judge).partition("@")[0])
+    return bool(settings.get("knowledge")) or (known is not None and not known.sentences)
 
 
 class CustomFactsTask(AnahFactScoreTask):

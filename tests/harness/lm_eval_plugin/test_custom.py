@@ -15,6 +15,7 @@ from factuality_harness.harness import metrics
 from factuality_harness.harness.annotation import load_annotations
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.lm_eval_plugin import factscore
+from factuality_harness.harness.lm_eval_plugin.custom import by_facts
 from factuality_harness.harness.lm_eval_plugin.discovery import tasks_folder
 from factuality_harness.harness.questions import load_questions
 from tests.helpers.cli import command
@@ -176,3 +177,18 @@ def test_a_dataset(tmp_path: Path) -> None:
     lines(tmp_path / "hub" / "data.jsonl", ROWS)
     found = load_questions(f"hf:{tmp_path / 'hub'}")
     assert [(q.topic, q.question) for q in found] == [(r["entity"], r["prompt"]) for r in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("settings", "facts"),
+    [
+        ({"judge": "lexical"}, False),
+        ({"judge": "sheet@hf:m"}, False),
+        ({"judge": "factscore@hf:m"}, True),
+        ({"judge": "factscore_sheet@hf:m"}, True),
+        ({"judge": "lexical", "knowledge": "pages.jsonl"}, True),
+        ({"judge": "unknown@hf:m"}, False),
+    ],
+)
+def test_a_judge_of_facts_scores_facts(settings: dict[str, str], facts: bool) -> None:
+    assert by_facts(settings) is facts
