@@ -310,7 +310,7 @@ def open_scorer(
             f"extractor_args need a model that extracts facts; judge {judge!r} has none: name an extractor"
         )
     elif of_engine:
-        _, of_judge = split_options(FactVerifier, spec.engine, options, "judge_args")
+        _, of_judge = split_options(type(annotator), spec.engine, options, "judge_args")
         engine = open_engine(f"{spec.engine}:{spec.target}", cache, **{**of_judge, **of_engine})
     demonstrations = load_demonstrations(demos) if demos is not None else None
     if demonstrations is not None and engine is None:

@@ -299,6 +299,20 @@ def test_the_extractor_has_options_of_its_own(tmp_path: Path) -> None:
     assert named.extractor is not None and named.extractor.engine.engine.options.retries == 1  # type: ignore[attr-defined]
 
 
+def test_a_judges_own_options_stay_out_of_its_extractors_engine(tmp_path: Path) -> None:
+    scorer = open_scorer(
+        f"factscore_sheet@{SERVER}",
+        PAGE,
+        cache=AnswerCache(tmp_path / "a.sqlite"),
+        options={"passage_tokens": 99, "concurrency": 3},
+        extractor_args={"reasoning_effort": "low"},
+    )
+    assert scorer.extractor is not None
+    options = scorer.extractor.engine.engine.options  # type: ignore[attr-defined]
+    assert (options.concurrency, options.reasoning_effort) == (3, "low")
+    assert scorer.settings()["passage_tokens"] == 99
+
+
 def test_without_engine_options_extractor_and_judge_share_an_engine(tmp_path: Path) -> None:
     cache = AnswerCache(tmp_path / "a.sqlite")
     scorer = open_scorer(f"factscore@{SERVER}", PAGE, cache=cache, extractor_args={"max_tokens": 64})
