@@ -1,4 +1,4 @@
-"""Words of a text, East Asian scripts character by character."""
+"""Characters and words of a text, East Asian scripts character by character."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ import unicodedata
 EAST_ASIAN = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 WORD = re.compile(rf"[{EAST_ASIAN}]|[^\W{EAST_ASIAN}]+")
 """A word, or one character of a script that writes none apart."""
+
+
+def whole_characters(text: str) -> str:
+    """The text with U+FFFD for half a surrogate pair, which JSON and models can make and no file or database takes."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def tokens(text: str) -> list[str]:

@@ -14,7 +14,7 @@ from factuality_harness.harness.annotators.base import Progress
 from factuality_harness.harness.annotators.lines import Line, read_numbered
 from factuality_harness.harness.annotators.reading import spoken
 from factuality_harness.harness.annotators.watch import FailureWatch
-from factuality_harness.harness.engines import CachedEngine, Message, Reply, Sampling
+from factuality_harness.harness.engines import CachedEngine, Message, Reply, Sampling, opening
 from factuality_harness.harness.prompts import prompt
 from factuality_harness.harness.settings import Settings
 
@@ -127,8 +127,7 @@ class SheetAsker(Generic[Read]):
         texts = "\n".join(f"{n}. {' '.join(text.split())}" for n, text in enumerate(sheet.texts, 1))
         form = prompt(f"{name}_{'json' if self._guided() else 'lines'}")
         content = prompt(name).format(form=form, texts=texts, count=len(sheet.texts), **sheet.fields)
-        system: list[Message] = [{"role": "system", "content": self.options.system}] if self.options.system else []
-        return [*system, {"role": "user", "content": content}]
+        return [*opening(self.options.system), {"role": "user", "content": content}]
 
     def sampling(self, sheet: Sheet) -> Sampling:
         """How to decode the answer to a sheet."""

@@ -20,7 +20,7 @@ from factuality_harness.harness.annotation import Judgement, Label
 from factuality_harness.harness.annotators.base import Claim, Progress, check_claims
 from factuality_harness.harness.annotators.reading import FACT, TYPE, read, read_passages, spoken
 from factuality_harness.harness.annotators.watch import FailureWatch, tried
-from factuality_harness.harness.engines import CachedEngine, Message, Reply, Sampling
+from factuality_harness.harness.engines import CachedEngine, Message, Reply, Sampling, opening
 from factuality_harness.harness.prompts import prompt
 from factuality_harness.harness.settings import Settings, read_settings
 
@@ -163,9 +163,8 @@ class DialogueAnnotator:
             settle(index, Judgement(label, case.evidence))
             return False
 
-        opening: list[Message] = [{"role": "system", "content": self.options.system}] if self.options.system else []
         cases = {
-            i: _Case(claim, [*opening, {"role": "user", "content": self._prompts.fact(claim)}])
+            i: _Case(claim, [*opening(self.options.system), {"role": "user", "content": self._prompts.fact(claim)}])
             for i, claim in enumerate(claims)
         }
         cases = self._turn(cases, "1_fact", self.readers.fact, after_fact, settle)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from factuality_harness.harness.engines.base import Conversation, Engine, Message, Reply, Sampling
+from factuality_harness.harness.engines.base import Conversation, Engine, Message, Reply, Sampling, opening
 from factuality_harness.harness.engines.cache import AnswerCache, CachedEngine, cache_path
 from factuality_harness.harness.engines.local import TransformersEngine, VLLMEngine
 from factuality_harness.harness.engines.openai import OpenAIEngine
@@ -24,6 +24,7 @@ __all__ = [
     "cache_path",
     "check_engine",
     "open_engine",
+    "opening",
 ]
 
 

@@ -11,6 +11,11 @@ Message = dict[str, str]
 Conversation = Sequence[Message]
 
 
+def opening(system: str) -> list[Message]:
+    """What stands before the first question: a system message, or nothing for ""."""
+    return [{"role": "system", "content": system}] if system else []
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How to decode. temperature 0 is greedy. `seed` tells repeated samples of one prompt apart.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from factuality_harness.harness.engines.base import Reply
+from factuality_harness.harness.words import whole_characters
 
 _SHOWN = 200  # characters of an odd answer that are shown
 
@@ -66,8 +67,7 @@ def _reply(choice: Mapping[str, Any]) -> Reply:
             where = "inside its thinking" if thought else "before any text"
             return Reply(None, f"cut {where}: raise the token limit, or ask for less thinking")
         return Reply(None, f"an empty answer (finish_reason {finish or 'missing'})")
-    # JSON can carry half a surrogate pair, which no file or database can: it becomes U+FFFD.
-    return Reply(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), cut=cut)
+    return Reply(whole_characters(text), cut=cut)
 
 
 def _texts(content: Any) -> tuple[str | None, bool]:

@@ -23,7 +23,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from factuality_harness.harness.annotators.base import Progress
 from factuality_harness.harness.annotators.reading import spoken
 from factuality_harness.harness.annotators.watch import FailureWatch, tried
-from factuality_harness.harness.engines import CachedEngine, Message, Reply, Sampling
+from factuality_harness.harness.engines import CachedEngine, Message, Reply, Sampling, opening
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.factscore.retrieval import BM25Index
 from factuality_harness.harness.io.jsonl import open_text, read_jsonl
@@ -217,11 +217,11 @@ class FactExtractor:
         demonstrations = self._demonstrations or own_demonstrations(language)
         if language not in LANGUAGES:
             raise HarnessError(f"language {language!r} is not supported; use one of: {', '.join(LANGUAGES)}")
-        opening: list[Message] = [{"role": "system", "content": self.options.system}] if self.options.system else []
-        messages = [*opening]
+        messages = opening(self.options.system)
+        before = len(messages)
 
         def ask(text: str) -> None:
-            name = f"factscore_{language}_facts" + ("_next" if len(messages) > len(opening) else "")
+            name = f"factscore_{language}_facts" + ("_next" if len(messages) > before else "")
             messages.append({"role": "user", "content": prompt(name).format(sentence=text)})
 
         for demonstration in demonstrations.choose(sentence):

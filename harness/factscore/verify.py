@@ -16,7 +16,7 @@ from factuality_harness.harness.annotation import Label
 from factuality_harness.harness.annotators.base import Annotator, Claim, Progress
 from factuality_harness.harness.annotators.reading import read_truth, spoken
 from factuality_harness.harness.annotators.watch import FailureWatch, tried
-from factuality_harness.harness.engines import CachedEngine, Message, Reply, Sampling
+from factuality_harness.harness.engines import CachedEngine, Message, Reply, Sampling, opening
 from factuality_harness.harness.factscore.knowledge import Passage
 from factuality_harness.harness.prompts import prompt
 from factuality_harness.harness.settings import Settings, read_settings
@@ -172,8 +172,7 @@ class ModelVerifier:
         passages = shown(reversed(query.passages), query.language)
         form = prompt(f"factscore_{query.language}_verify")
         text = form.format(passages=passages, topic=query.topic, fact=query.fact)
-        opening: list[Message] = [{"role": "system", "content": self.options.system}] if self.options.system else []
-        return [*opening, {"role": "user", "content": text}]
+        return [*opening(self.options.system), {"role": "user", "content": text}]
 
     def verify(self, queries: Sequence[Query], progress: Progress | None = None) -> list[Verdict]:
         """Raises EngineError, too, when nothing but failures of one kind comes back."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import codecs
 import gzip
-import io
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.write import json_text, whole_file
@@ -31,18 +30,15 @@ def open_text(path: Path) -> IO[str]:
     if not path.is_file():
         raise HarnessError(f"{path}: no such file")
 
-    def raw() -> IO[bytes]:
-        file = path.open("rb")
-        zipped = path.suffix == ".gz" or file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        return gzip.GzipFile(fileobj=file) if zipped else file  # type: ignore[return-value]
-
-    with raw() as data:
+    with path.open("rb") as data:
+        zipped = path.suffix == ".gz" or data.read(2) == b"\x1f\x8b"
+    opened: Callable[..., Any] = gzip.open if zipped else open
+    with opened(path, "rb") as data:
         start = data.read(4)
     if (start[:1] != b"\0" and b"\0" in start[:4] and not start.startswith(tuple(_MARKS))) or start[:2] == b"\0{":
         raise HarnessError(f"{path}: UTF-16 or UTF-32 without a byte order mark, or no text; write it as UTF-8")
     encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8-sig")
-    return io.TextIOWrapper(raw(), encoding=encoding)
+    return cast(IO[str], opened(path, "rt", encoding=encoding))
 
 
 def jsonl_files(path: str | Path) -> list[Path]:

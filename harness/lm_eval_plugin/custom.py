@@ -8,7 +8,7 @@ from typing import Any
 
 import datasets
 
-from factuality_harness.harness.annotators.spec import JUDGES
+from factuality_harness.harness.annotators.spec import JUDGES, JudgeSpec
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.factscore.knowledge import Knowledge
 from factuality_harness.harness.lm_eval_plugin.anah import AnahTask, as_dataset
@@ -19,7 +19,7 @@ from factuality_harness.harness.questions import GRAMMAR, load_questions
 def by_facts(settings: Mapping[str, Any]) -> bool:
     """Whether answers are scored fact by fact: a knowledge source is named, or the judge decides facts."""
     judge = settings.get("judge") or os.environ.get("HARNESS_JUDGE") or ""
-    known = JUDGES.get(str(judge).partition("@")[0])
+    known = JUDGES.get(JudgeSpec.from_results(str(judge)).name)
     return bool(settings.get("knowledge")) or (known is not None and not known.sentences)
 
 

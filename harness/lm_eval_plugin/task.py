@@ -24,6 +24,7 @@ from factuality_harness.harness.engines import CachedEngine, cache_path
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.metrics import NAN, Metric
+from factuality_harness.harness.words import whole_characters
 
 log = logging.getLogger(__name__)
 FAILED: list[str] = []
@@ -76,11 +77,9 @@ def keep_answers(task: str, answers: Sequence[Sequence[str]], docs: Sequence[Map
     return path
 
 
-def whole_characters(responses: list[str]) -> list[str]:
-    """The responses, in place, with U+FFFD for half a surrogate pair: lm_eval writes them, and no file takes one."""
-    responses[:] = [
-        r if r.isascii() else r.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for r in responses
-    ]
+def _made_whole(responses: list[str]) -> list[str]:
+    """The responses in whole characters; in place, since lm_eval writes this list."""
+    responses[:] = map(whole_characters, responses)
     return responses
 
 
@@ -92,7 +91,7 @@ class _JudgeFilter(Filter):
     def apply(self, resps: Iterable[list[str]], docs: list[dict[str, Any]]) -> list[str]:
         # With several processes lm_eval evens out their shares by asking a question again; the extra answers come last.
         repeats = self._task.config.repeats
-        resps = [whole_characters(r) for r in resps]
+        resps = [_made_whole(r) for r in resps]
         answers = [r[:repeats] for r in resps]
         try:
             annotations = self._task.judge_responses(answers, docs)
@@ -214,4 +213,4 @@ def _in_the_class(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
 
 class _FirstResponse(Filter):
     def apply(self, resps: Iterable[list[str]], docs: list[dict[str, Any]]) -> list[str]:
-        return [whole_characters(r)[0] for r in resps]
+        return [_made_whole(r)[0] for r in resps]
