@@ -200,7 +200,7 @@ def test_an_exact_duplicate_shares_its_topic(tmp_path: Path, capsys: pytest.Capt
         (["--train", "absent.jsonl", "--test", "mini:test"], "absent.jsonl: no such file or folder"),
         pytest.param(
             ["--train", "mini:train", "--test", "no_task"],
-            "no_task: neither a file or folder, mini[:PART]",
+            "no_task: neither a file or folder, hf:REPO[@SPLIT], mini[:PART]",
             marks=pytest.mark.slow,  # lm_eval reads all its tasks
         ),
         (["--train", "mini:train", "--test", "mini:half"], "split 'half' is not known"),
