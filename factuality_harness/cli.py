@@ -42,6 +42,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("analysis.report.command:report", "Scores, figures and responses on one page."),
     "judge-card": ("harness.judging.card:judge_card", "A judge checked against human labels."),
     "correct": ("harness.judging.correction:correct_run", "Factuality corrected for the judge's errors."),
+    "cache list": ("harness.cache_command:list_cache", "Whose answers the answer cache holds."),
+    "cache prune": ("harness.cache_command:prune_cache", "Delete a judge's answers from the answer cache."),
     "contamination": ("harness.contamination:contamination", "Overlap between training and test data."),
     "model fetch": ("harness.io.models:fetch_model", "A small real model as a Hugging Face folder."),
     "world base": ("harness.world.base:make_base", "A fact world and its base model."),
@@ -53,6 +55,7 @@ GROUPS = {
     "train": "Train a checkpoint.",
     "sweep": "Run experiments.",
     "model": "Models as folders.",
+    "cache": "The answer cache.",
     "world": "The fact world, a test bed.",
 }
 PASSED_ON = ("train mask_dpo", "train sft")  # their options, --help too, are TRL's to read

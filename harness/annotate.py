@@ -12,16 +12,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from factuality_harness.harness.annotation import Annotation, Judgement, Label, Sentence
 from factuality_harness.harness.annotators.base import Annotator, Claim
-from factuality_harness.harness.annotators.spec import JudgeSpec
-from factuality_harness.harness.commands import Judge, JudgeArgs, MaxUnparsed, Out, Questions, Split
+from factuality_harness.harness.annotators.spec import JudgeSpec, usage_of
+from factuality_harness.harness.commands import (
+    ASK,
+    AskingOptions,
+    Judge,
+    JudgeArgs,
+    MaxUnparsed,
+    Out,
+    Questions,
+    Split,
+)
 from factuality_harness.harness.data.anah import Question
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
+from factuality_harness.harness.io.manifest import manifest, write_manifest
 from factuality_harness.harness.io.samples import match, stored_responses
 from factuality_harness.harness.io.write import json_text
 from factuality_harness.harness.metrics import count, rate, summarise
@@ -135,6 +146,7 @@ def annotate_file(
     judge_args: JudgeArgs | None = None,
     style: Style = "anah",
     max_unparsed: MaxUnparsed = LIMIT,
+    asking: AskingOptions = ASK,
     out: Out,
 ) -> None:
     """Judge answers sentence by sentence, without lm_eval.
@@ -146,11 +158,16 @@ def annotate_file(
     style
         Rules to split sentences by.
     out
-        Annotations, one JSON row per response.
+        Annotations, one JSON row per response; .manifest.json goes beside them.
     """
     spec = JudgeSpec.configured(judge)
-    annotator = spec.open(judge_args)
+    dry = asking.dry()
+    annotator = spec.open(asking.options(judge_args), dry=dry)
     items = items_of(responses, load_questions(questions, split))
+    if dry is not None:
+        sentences = sum(len(a.sentences) for a in annotate(items, annotator, style=style, total=len(items)))
+        dry.show(annotator.spec, responses=len(items), sentences=sentences)
+        return
     annotator.check()
     counts = []
 
@@ -160,6 +177,13 @@ def annotate_file(
             yield annotation.to_dict()
 
     write_jsonl(out, rows())
-    print(json_text({"judge": annotator.spec, "responses": len(items), **summarise(counts)}, indent=2))
+    about: dict[str, Any] = {
+        "judge": annotator.spec,
+        "responses": len(items),
+        **summarise(counts),
+        "judge_usage": usage_of(annotator),
+    }
+    write_manifest(f"{out}.manifest.json", manifest(judge_args=judge_args, style=style, **about))
+    print(json_text(about, indent=2))
     if spec.fallible:
         check_unjudged(rate("unparsed")(counts), max_unparsed, "sentences")

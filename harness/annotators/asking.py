@@ -67,11 +67,12 @@ class SheetAsker(Generic[Read]):
         schema: Callable[[str], dict[str, Any]],
         read: Callable[[Sheet, Sequence[Line]], Read | Unread],
         states: Callable[[str], bool],
+        typical: Callable[[Sheet], str | tuple[str, str]],
     ) -> None:
         """judge: its name in messages. schema: of one line, by language. read: what the lines on one text say. states:
-        whether words hold a label."""
+        whether words hold a label. typical: label, and passage where there are some, of a line, for a dry run."""
         self.engine, self.judge, self.options = engine, judge, options
-        self._schema, self._read, self._states = schema, read, states
+        self._schema, self._read, self._states, self._line = schema, read, states, typical
 
     def ask(self, sheets: Sequence[Sheet], progress: Progress | None = None) -> list[list[Read | Unread]]:
         """What is read of every text, in order. Raises EngineError when the engine fails as a whole, and when nothing
@@ -151,7 +152,9 @@ class SheetAsker(Generic[Read]):
         batches: dict[Sampling, list[Request]] = defaultdict(list)
         for request in requests:
             batches[self.sampling(request[0])].append(request)
-        for sampling in sorted(batches, key=lambda s: -len(s.schema)):
+        order = sorted(batches, key=lambda s: -len(s.schema))
+        self.engine.announce([([self.conversation(sheet) for sheet, _ in batches[s]], s) for s in order])
+        for sampling in order:
             batch = batches[sampling]
 
             def arrived(index: int, reply: Reply, batch: Sequence[Request] = batch) -> None:
@@ -161,7 +164,20 @@ class SheetAsker(Generic[Read]):
                 ones = self._lines(batch[index][0], reply)
                 return not reply.cut and not all(isinstance(one, Unread) for one in ones)
 
-            self.engine.complete([self.conversation(sheet) for sheet, _ in batch], sampling, arrived, keep)
+            def typical(index: int, batch: Sequence[Request] = batch) -> str:
+                return self.typical_answer(batch[index][0])
+
+            self.engine.complete([self.conversation(sheet) for sheet, _ in batch], sampling, arrived, keep, typical)
+
+    def typical_answer(self, sheet: Sheet) -> str:
+        """A whole answer to a sheet."""
+        line = self._line(sheet)
+        numbers = range(1, len(sheet.texts) + 1)
+        if not self._guided():
+            words = line if isinstance(line, str) else f'{line[0]} "{line[1]}"'
+            return "\n".join(f"{n}. {words}" for n in numbers)
+        value = line if isinstance(line, str) else {"label": line[0], "evidence": [line[1]]}
+        return json.dumps({str(n): value for n in numbers}, ensure_ascii=False)
 
     def _lines(self, sheet: Sheet, reply: Reply) -> list[Read | Unread]:
         text, why = spoken(reply)

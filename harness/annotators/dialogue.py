@@ -33,6 +33,7 @@ CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """The allowed answers of the turns that end in a label."""
 _ECHO = 200  # characters of an answer kept in an error
+QUOTED = 300  # characters of a document that a typical answer quotes: two or three sentences
 TRIAL = Claim(
     question="What is the capital of France?",
     sentence="Paris is the capital of France.",
@@ -95,6 +96,11 @@ class DialogueOptions(Settings):
     system: str = ""
 
 
+def typical_answer(turn: str, claim: Claim) -> str:
+    """The answer of a turn that leads to the next one, for a dry run: a fact is there, and some text to quote."""
+    return CHOICES[turn][claim.language][0] if turn in CHOICES else claim.document.strip()[:QUOTED]
+
+
 @dataclass(slots=True)
 class _Case:
     """One claim on its way through the turns."""
@@ -119,7 +125,7 @@ class DialogueAnnotator:
         """options: `DialogueOptions`. Raises HarnessError for one that is wrong."""
         self.options = read_settings(self.OPTIONS, options, f"judge_args of {self.name}")
         self.engine = engine
-        self.window = self.options.window
+        self.window = engine.wave(self.options.window)
         self._prompts = prompts or OwnPrompts()
 
     @property
@@ -227,12 +233,19 @@ class DialogueAnnotator:
             order = list(asked.items())
             again = {}
             # Constrained answers differ by language, so each language is a batch of its own.
-            for language in sorted({case.claim.language for _, case in order}):
-                part = [(index, case) for index, case in order if case.claim.language == language]
-                messages = [case.messages for _, case in part]
-                sampling = self._sampling(turn, language)
+            languages = sorted({case.claim.language for _, case in order})
+            parts = [[(i, case) for i, case in order if case.claim.language == language] for language in languages]
+            samplings = [self._sampling(turn, language) for language in languages]
+            self.engine.announce(
+                [([case.messages for _, case in part], s) for part, s in zip(parts, samplings, strict=True)]
+            )
+            for part, sampling in zip(parts, samplings, strict=True):
                 self.engine.complete(
-                    messages, sampling, partial(take, part, last), keep=lambda _, reply: usable(reply) is not None
+                    [case.messages for _, case in part],
+                    sampling,
+                    partial(take, part, last),
+                    keep=lambda _, reply: usable(reply) is not None,
+                    typical=lambda i, part=part: typical_answer(turn, part[i][1].claim),  # type: ignore[misc]
                 )
         # Replies come in any order; keep the claims' own, so that what is asked next stays grouped by document.
         return {index: going_on[index] for index in sorted(going_on)}

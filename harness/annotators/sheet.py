@@ -26,6 +26,7 @@ LABELS: dict[str, tuple[str, ...]] = {
 }
 _FOUNDED = (Label.OK, Label.CONTRADICTORY)
 _ECHO = 200  # characters of an answer kept in an error
+_PASSAGE = 120  # characters of a passage that a typical line quotes: a sentence
 _DOCUMENT = "France is a country in western Europe. Its capital and largest city is Paris."
 TRIAL = [
     Claim("What is the capital of France?", sentence, _DOCUMENT, "en")
@@ -40,6 +41,10 @@ class SheetJudgeOptions(SheetOptions):
 
     window: int = 4096
     quotes: bool = True
+
+
+def _typical(sheet: Sheet) -> tuple[str, str]:
+    return LABELS[sheet.language][1], sheet.fields["document"].strip().split("\n")[0][:_PASSAGE]
 
 
 def _schema(language: str) -> dict[str, Any]:
@@ -65,14 +70,16 @@ class SheetAnnotator:
         """options: `SheetJudgeOptions`. Raises HarnessError for one that is wrong."""
         self.options = read_settings(SheetJudgeOptions, options, "judge_args of sheet")
         self.engine = engine
-        self.window = self.options.window
+        self.window = engine.wave(self.options.window)
 
     @property
     def spec(self) -> str:
         return f"{self.name}@{self.engine.engine.identity}"
 
     def _asker(self, engine: CachedEngine) -> SheetAsker[Judgement]:
-        return SheetAsker(engine, self.spec, self.options, _schema, self._read, lambda text: mentions(text, LINE))
+        return SheetAsker(
+            engine, self.spec, self.options, _schema, self._read, lambda text: mentions(text, LINE), _typical
+        )
 
     def check(self) -> None:
         """Raises EngineError when the engine is not there, or its model fills in no sheet of two plain sentences."""

@@ -1,7 +1,7 @@
 """A judge's spec: parsed once, opened once, and the name that results give it.
 
 A judge is written NAME or NAME@ENGINE:TARGET: `lexical`, `dialogue@openai:http://host:8000/v1#model`,
-`dialogue@vllm:model`, `dialogue@hf:model`, `anah_v2@vllm:opencompass/anah-v2`.
+`dialogue@batch:http://host/v1#model`, `dialogue@vllm:model`, `dialogue@hf:model`, `anah_v2@vllm:opencompass/anah-v2`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from factuality_harness.harness.annotators.base import Annotator
-from factuality_harness.harness.engines import ENGINES, AnswerCache, check_engine, open_engine
+from factuality_harness.harness.dry_run import DryRun
+from factuality_harness.harness.engines import ENGINES, AnswerCache, CachedEngine, check_engine, open_engine
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.settings import nearest, option_defaults
 
 CHOICES = (
     "lexical (no model), world (the fact world's sentences only), "
-    "dialogue@openai:http://HOST:PORT/v1#MODEL, dialogue@vllm:MODEL, dialogue@hf:MODEL, "
+    "dialogue@openai:http://HOST:PORT/v1#MODEL, dialogue@batch:URL#MODEL, dialogue@vllm:MODEL, dialogue@hf:MODEL, "
     "sheet@ENGINE (one request a response; ENGINE as for dialogue), "
     "anah_v2@openai:URL#MODEL, anah_v2@vllm:opencompass/anah-v2, anah_v2@hf:opencompass/anah-v2; "
     "for the FActScore tasks also factscore@openai:URL#MODEL, factscore@vllm:MODEL, factscore@hf:MODEL, "
@@ -103,7 +104,7 @@ class JudgeSpec:
         engine, mark, target = match.groups()
         if mark == "#":
             return cls(name, engine, "", target)
-        return cls(name, engine, target, target.partition("#")[2] if engine == "openai" else target)
+        return cls(name, engine, target, target.partition("#")[2] if engine in ("openai", "batch") else target)
 
     @classmethod
     def configured(cls, given: object = None, default: str | None = None) -> JudgeSpec:
@@ -136,18 +137,26 @@ class JudgeSpec:
     def recorded(self) -> str:
         """The judge as annotations name it, without the place where its model was served.
 
-        A server's model that the spec does not name, and the digest of a local folder, are in annotations only.
+        A server's model that the spec does not name, and the digest of a local folder, are in annotations only. What is
+        asked by the batch is asked of the same model.
         """
-        return str(replace(self, target="") if self.engine in ENGINES else self)
+        engine = "openai" if self.engine == "batch" else self.engine
+        return str(replace(self, engine=engine, target="") if self.engine in ENGINES else self)
 
     def open(
-        self, options: Mapping[str, Any] | None = None, cache: AnswerCache | None = None, *, facts: bool = False
+        self,
+        options: Mapping[str, Any] | None = None,
+        store: AnswerCache | None = None,
+        *,
+        facts: bool = False,
+        dry: DryRun | None = None,
     ) -> Annotator:
         """The judge, ready to work.
 
-        options: the judge's own (say `guided` for dialogue), everything else goes to its engine (concurrency, timeout,
-        batch_size, …). facts: accept a judge that does not label sentences. Raises HarnessError for an unknown option,
-        for options that are no mapping, and for a judge of facts where sentences are judged.
+        options: the judge's own (say `guided` for dialogue), everything else goes to its engine (`cache`, concurrency,
+        timeout, batch_size, …). store: the answer cache, by default the common one. facts: accept a judge that does not
+        label sentences. dry: count what it would ask, there, and ask nothing. Raises HarnessError for an unknown
+        option, for options that are no mapping, and for a judge of facts where sentences are judged.
         """
         judge = JUDGES[self.name]
         if not (judge.sentences or facts):
@@ -158,7 +167,9 @@ class JudgeSpec:
         cls = judge.load()
         own, of_engine = split_options(cls, self.engine, options, "judge_args")
         if judge.needs_engine:
-            return cls(open_engine(f"{self.engine}:{self.target}", cache, **of_engine), **own)
+            engine = open_engine(f"{self.engine}:{self.target}", store, judge=self.name, **of_engine)
+            return cls(engine if dry is None else dry.engine(engine), **own)
+        of_engine.pop("cache", None)  # it asks nothing that could be kept
         if of_engine:
             raise HarnessError(f"judge {self.name!r} has no option {', '.join(sorted(of_engine))}")
         return cls(**own)
@@ -170,7 +181,7 @@ class JudgeSpec:
             return dict(options)
         own = option_defaults(JUDGES[self.name].load())
         of_engine = option_defaults(ENGINES[self.engine]) if self.engine in ENGINES else {}
-        harmless = {"window", "stop_after", *of_engine} - DECIDE
+        harmless = {"window", "stop_after", "cache", *of_engine} - DECIDE
         if self.engine == "vllm":  # whose further arguments go to vLLM
             harmless |= options.keys() - own.keys()
         return {k: v for k, v in options.items() if k not in harmless and not (k in own and v == own[k])}
@@ -190,7 +201,22 @@ def split_options(
     known = option_defaults(kind)
     own = {key: rest.pop(key) for key in list(rest) if key in known}
     if engine and engine != "vllm":  # whose further arguments go to vLLM
-        known |= option_defaults(ENGINES[engine])
+        known |= option_defaults(ENGINES[engine]) | {"cache": True}
         if unknown := next((key for key in rest if key not in known), None):
             raise HarnessError(f"{where}: no option {unknown!r}{nearest(unknown, [*known])}")
     return own, rest
+
+
+def engines_of(judge: Any) -> list[CachedEngine]:
+    """The engines behind a judge, a verifier, a scorer of facts or a task, each once."""
+    found: list[CachedEngine] = []
+    for name in ("engine", "verifier", "annotator", "extractor", "scorer"):
+        part = getattr(judge, name, None)
+        found += [part] if isinstance(part, CachedEngine) else [] if part is None else engines_of(part)
+    return list({id(engine): engine for engine in found}.values())
+
+
+def usage_of(judge: Any) -> list[dict[str, Any]]:
+    """What a judge asked so far, a row for each engine: requests, answers from the cache, tokens where the server
+    counts them, and what was changed about the requests. For the results and manifests."""
+    return [engine.usage() for engine in engines_of(judge)]

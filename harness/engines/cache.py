@@ -1,7 +1,8 @@
 """One persistent, content-addressed cache under all engines.
 
-A row is the SHA-256 of (engine and model, messages, sampling) and the answer. SQLite in WAL mode: several processes may
-share the file, and a killed process loses nothing that was committed. Requests that failed are never stored.
+A row is the SHA-256 of (engine and model, messages, sampling) and the answer. Whose answers they are stands in tables
+of their own, so that old files are read and old versions read these. SQLite in WAL mode: several processes may share
+the file, and a killed process loses nothing that was committed. Requests that failed are never stored.
 """
 
 from __future__ import annotations
@@ -13,15 +14,20 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from factuality_harness.harness.engines.base import Conversation, Engine, Reply, Sampling
+from factuality_harness.harness.engines.base import Batch, Conversation, Engine, Reply, Sampling
 from factuality_harness.harness.errors import HarnessError
 
 log = logging.getLogger(__name__)
 
+_OWNERS = (
+    "CREATE TABLE IF NOT EXISTS owners (id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS owned (key BLOB PRIMARY KEY, owner INTEGER NOT NULL) WITHOUT ROWID",
+)
+_STEP = 2000  # answers deleted in one transaction
 _LOOKUP = 500  # keys a query; SQLite's default limit on variables is 999 in old builds
 
 
@@ -85,14 +91,23 @@ class AnswerCache:
                 found.update(self._db.execute(f"SELECT key, text FROM answers WHERE key IN ({marks})", part))
         return found
 
-    def put(self, rows: Sequence[tuple[bytes, str]]) -> None:
-        """Store and commit. Keeps the first answer to a key, so that processes sharing the cache agree afterwards."""
+    def put(self, rows: Sequence[tuple[bytes, str]], owner: str = "") -> None:
+        """Store and commit. Keeps the first answer to a key, so that processes sharing the cache agree afterwards.
+
+        owner: whose answers they are, for `owners` and `prune`.
+        """
         if not rows or not self.writable:
             return
         with self._lock:
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 self._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", rows)
+                if owner:
+                    for table in _OWNERS:
+                        self._db.execute(table)
+                    self._db.execute("INSERT OR IGNORE INTO owners (name) VALUES (?)", (owner,))
+                    (number,) = self._db.execute("SELECT id FROM owners WHERE name = ?", (owner,)).fetchone()
+                    self._db.executemany("INSERT OR IGNORE INTO owned VALUES (?, ?)", [(k, number) for k, _ in rows])
                 self._db.execute("COMMIT")
             except sqlite3.Error as error:
                 if self._db.in_transaction:
@@ -111,6 +126,47 @@ class AnswerCache:
             with self._lock, contextlib.suppress(sqlite3.Error):
                 self._db.executemany("DELETE FROM answers WHERE key = ?", [(key,) for key in keys])
 
+    def owners(self) -> dict[str, tuple[int, int]]:
+        """Whose answers are stored: name to number of answers and bytes of text; "" for those of which it is not known
+        (stored before it was noted)."""
+        with self._lock:
+            known = self._db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'owned'").fetchone()[0]
+            name, tables = "''", "answers"
+            if known:
+                name, tables = (
+                    "coalesce(name, '')",
+                    "answers LEFT JOIN owned USING (key) LEFT JOIN owners ON id = owner",
+                )
+            rows = self._db.execute(f"SELECT {name}, count(*), sum(length(text)) FROM {tables} GROUP BY 1 ORDER BY 1")
+            return {owner: (count, size) for owner, count, size in rows if count}
+
+    def prune(self, owner: str) -> int:
+        """Delete an owner's answers ("": those of unknown owners); returns how many. Other processes may read and write
+        meanwhile: it is done in small steps, each whole. The room is used again, the file does not shrink.
+
+        Raises HarnessError where the file cannot be written.
+        """
+        chosen = "SELECT key FROM owned JOIN owners ON id = owner WHERE name = ?"
+        if not owner:
+            chosen = "SELECT key FROM answers WHERE ? = '' AND key NOT IN (SELECT key FROM owned)"
+        deleted = 0
+        with self._lock:
+            try:
+                for table in _OWNERS:
+                    self._db.execute(table)
+                while keys := self._db.execute(f"{chosen} LIMIT {_STEP}", (owner,)).fetchall():
+                    self._db.execute("BEGIN IMMEDIATE")
+                    deleted += self._db.executemany("DELETE FROM answers WHERE key = ?", keys).rowcount
+                    self._db.executemany("DELETE FROM owned WHERE key = ?", keys)
+                    self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise HarnessError(
+                    f"{self.path}: cannot be written ({error}); {deleted} answers are deleted"
+                ) from error
+        return deleted
+
     def __len__(self) -> int:
         with self._lock:
             return int(self._db.execute("SELECT count(*) FROM answers").fetchone()[0])
@@ -123,14 +179,24 @@ class AnswerCache:
 class CachedEngine:
     """An engine with the cache in front: asks only what is not stored, stores every answer as it arrives."""
 
-    def __init__(self, engine: Engine, cache: AnswerCache | None) -> None:
-        """cache: None to ask everything anew and store nothing."""
+    def __init__(self, engine: Engine, cache: AnswerCache | None, judge: str = "") -> None:
+        """cache: None to ask everything anew and store nothing. judge: the judge that asks, for the cache's records."""
         self.engine = engine
         self.cache = cache
+        self.judge = judge
         self.asked = 0
         """Requests sent to the engine so far."""
         self.hits = 0
         """Requests answered from the cache (or by a twin in the same batch)."""
+
+    @property
+    def owner(self) -> str:
+        """Whose answers these are: judge, engine and model, as annotations name their judge."""
+        return f"{self.judge}@{self.engine.identity}" if self.judge else self.engine.identity
+
+    def wave(self, window: int) -> int:
+        """How many requests to ask for together: `window`, or as many as the engine wants at least."""
+        return max(window, getattr(self.engine, "wave", 0))
 
     def usage(self) -> dict[str, Any]:
         """What was asked so far, for the records: requests, answers from the cache, tokens where the server counts
@@ -149,15 +215,22 @@ class CachedEngine:
         """The cache's key of a request."""
         return request_key(self.engine.identity, conversation, sampling, self.engine.settings)
 
-    def stored(self, conversations: Sequence[Conversation], sampling: Sampling) -> int:
-        """How many of `conversations` the cache already answers (for a dry run)."""
-        keys = [self.key(c, sampling) for c in conversations]
-        found = self.cached(keys)
-        return sum(key in found for key in keys)
-
     def cached(self, keys: Sequence[bytes]) -> dict[bytes, str]:
         """The stored answers among `keys`."""
         return {} if self.cache is None else self.cache.get(keys)
+
+    def announce(self, parts: Sequence[tuple[Sequence[Conversation], Sampling]]) -> None:
+        """Say what will be asked for one part after the other, so that an engine that makes one wait submits all at
+        once."""
+        submit = getattr(self.engine, "submit", None)
+        if submit is None or len(parts) < 2:
+            return
+        new = []
+        for conversations, sampling in parts:
+            keys = [self.key(c, sampling) for c in conversations]
+            found = self.cached(keys)
+            new.append(([c for c, key in zip(conversations, keys, strict=True) if key not in found], sampling))
+        submit(new)
 
     def complete(
         self,
@@ -165,12 +238,14 @@ class CachedEngine:
         sampling: Sampling,
         on_reply: Callable[[int, Reply], None] | None = None,
         keep: Callable[[int, Reply], bool] = usable,
+        typical: Callable[[int], str] | None = None,
     ) -> list[Reply]:
         """Answers in the order of `conversations`; equal conversations are asked once.
 
         on_reply is called with (index, reply) the moment an answer is known. keep says of each whether it is worth
-        storing: what is empty, cut or of no use is asked for again by the next run. Raises EngineError when the engine
-        fails as a whole; the answers that came before are stored.
+        storing: what is empty, cut or of no use is asked for again by the next run. typical: what an answer looks like,
+        for a dry run that asks nothing. Raises EngineError when the engine fails as a whole; the answers that came
+        before are stored.
         """
         keys = [self.key(c, sampling) for c in conversations]
         replies: dict[int, Reply] = {}
@@ -182,10 +257,11 @@ class CachedEngine:
 
         # What an earlier run stored and is of no use now is asked for again, and replaced.
         found = self.cached(keys)
-        if bad := [key for i, key in enumerate(keys) if key in found and not keep(i, Reply(found[key]))]:
-            assert self.cache is not None
-            self.cache.drop(bad)
-            found = {key: text for key, text in found.items() if key not in {*bad}}
+        if bad := {key for i, key in enumerate(keys) if key in found and not keep(i, Reply(found[key]))}:
+            self._drop(bad)
+            found = {key: text for key, text in found.items() if key not in bad}
+        if found and (settle := getattr(self.engine, "settle", None)):
+            settle(found)
         waiting: dict[bytes, list[int]] = {}
         for index, key in enumerate(keys):
             if key in found:
@@ -196,13 +272,31 @@ class CachedEngine:
         self.asked += len(order)
         self.hits += len(keys) - len(order)
         if order:
-            for batch in self.engine.stream([conversations[waiting[key][0]] for key in order], sampling):
-                if self.cache is not None:
-                    good = [
-                        (order[i], r.text) for i, r in batch if keep(waiting[order[i]][0], r) and r.text is not None
-                    ]
-                    self.cache.put(good)
+            firsts = [waiting[key][0] for key in order]
+            answers = self._answers(
+                [conversations[i] for i in firsts], sampling, lambda i: (typical or _nothing)(firsts[i])
+            )
+            for batch in answers:
+                good = [(order[i], r.text) for i, r in batch if keep(firsts[i], r) and r.text is not None]
+                self._store(good)
                 for i, reply in batch:
                     for index in waiting[order[i]]:
                         finish(index, reply)
         return [replies[index] for index in range(len(keys))]
+
+    def _answers(
+        self, conversations: Sequence[Conversation], sampling: Sampling, typical: Callable[[int], str]
+    ) -> Iterator[Batch]:
+        return self.engine.stream(conversations, sampling)
+
+    def _store(self, rows: Sequence[tuple[bytes, str]]) -> None:
+        if self.cache is not None:
+            self.cache.put(rows, self.owner)
+
+    def _drop(self, keys: Collection[bytes]) -> None:
+        if self.cache is not None:
+            self.cache.drop([*keys])
+
+
+def _nothing(_index: int) -> str:
+    return ""

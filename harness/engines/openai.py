@@ -46,6 +46,11 @@ class OpenAIOptions(Settings):
     chat_template_kwargs: dict[str, Any] | None = None
     extra_body: dict[str, Any] = Field(default_factory=dict)
 
+    def fields(self) -> dict[str, Any]:
+        """What the user asked for in every request."""
+        chosen = {name: getattr(self, name) for name in ("reasoning_effort", "chat_template_kwargs")}
+        return self.extra_body | {name: value for name, value in chosen.items() if value is not None}
+
 
 def api_key(role: str) -> str:
     """The key for a role, white space around it cut off. Raises HarnessError for one that no header can carry."""
@@ -67,6 +72,7 @@ class OpenAIEngine:
     renamed or left out (see `Parameters`).
     """
 
+    name = "openai"
     OPTIONS = OpenAIOptions
     remote = True
 
@@ -76,17 +82,13 @@ class OpenAIEngine:
 
         Raises HarnessError for a malformed URL, one that carries a password, and a wrong option.
         """
-        self.options = read_settings(OpenAIOptions, options, "options of the openai engine")
+        self.options = read_settings(self.OPTIONS, options, f"options of the {self.name} engine")
         self.url, _, self._model = target.partition("#")
         self._key = api_key(role)
         self._key_names = " or ".join(KEYS[role])
         self._client = _client(self.url, self._key, float(self.options.timeout))
-        fixed = dict(self.options.extra_body)
-        for name in ("reasoning_effort", "chat_template_kwargs"):
-            if (value := getattr(self.options, name)) is not None:
-                fixed[name] = value
-        self._fixed = fixed
-        self.parameters = Parameters(fixed)
+        self._fixed = self.options.fields()
+        self.parameters = Parameters(self._fixed)
         self.patience = float(self.options.patience)
         self.usage: Counter[str] = Counter()
         """prompt_tokens, cached_tokens and completion_tokens so far."""

@@ -111,7 +111,7 @@ class Parameters:
         Many servers drop a field they do not know without a word (llama.cpp: `structured_outputs`).
         """
         form = next((name for name in _CONSTRAINTS[:-1] if name in sent and name not in self._fixed), "")
-        if not form or not (sampling.choices or sampling.schema) or _held(answer, sampling):
+        if not form or not (sampling.choices or sampling.schema) or held(answer, sampling):
             return False
         with self._lock:
             if form not in self._refused:
@@ -130,7 +130,7 @@ class Parameters:
         return True
 
 
-def _held(answer: str, sampling: Sampling) -> bool:
+def held(answer: str, sampling: Sampling) -> bool:
     """Whether an answer is one of the choices, or an object with all that the schema requires."""
     text = set_thinking_aside(answer).text.strip()
     if text in sampling.choices:

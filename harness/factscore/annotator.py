@@ -18,14 +18,13 @@ from factuality_harness.harness.settings import Settings
 class FactVerifier:
     """FActScore's question "True or False?" as an annotator: `ok` or `unverifiable` (not supported), never `nofact`."""
 
-    window = 4096
-
     VERIFIER: type[ModelVerifier | SheetVerifier] = ModelVerifier
     OPTIONS: type[Settings] = VerifierOptions
 
     def __init__(self, engine: CachedEngine, **options: Any) -> None:
         """options: the verifier's. Raises HarnessError for one that is wrong."""
         self.verifier = self.VERIFIER(engine, **options)
+        self.window = engine.wave(4096)
 
     @property
     def spec(self) -> str:

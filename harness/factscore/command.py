@@ -6,23 +6,25 @@ factuality score-facts --human-labels FILE
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from factuality_harness.harness.annotators.spec import JudgeSpec
-from factuality_harness.harness.commands import Flag, Judge, JudgeArgs, MaxUnparsed
+from factuality_harness.harness.annotators.spec import JudgeSpec, usage_of
+from factuality_harness.harness.commands import ASK, AskingOptions, Judge, JudgeArgs, MaxUnparsed
 from factuality_harness.harness.data.biographies import entity_of, load_labelled, question_about
+from factuality_harness.harness.dry_run import DryRun
 from factuality_harness.harness.engines import AnswerCache
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.factscore.abstain import Detector
-from factuality_harness.harness.factscore.evaluator import STYLE, Missing, open_scorer
+from factuality_harness.harness.factscore.evaluator import STYLE, FactScorer, Missing, open_scorer
+from factuality_harness.harness.factscore.facts import FACTS_PER_SENTENCE
 from factuality_harness.harness.factscore.knowledge import open_knowledge
-from factuality_harness.harness.factscore.plan import plan_calls
 from factuality_harness.harness.factscore.retrieval import PASSAGES
 from factuality_harness.harness.factscore.score import GAMMA, counts_of_labels, summarise_facts, unjudged_share
 from factuality_harness.harness.factscore.scored import TopicResponse
 from factuality_harness.harness.io.jsonl import write_jsonl
+from factuality_harness.harness.io.manifest import manifest, write_manifest
 from factuality_harness.harness.io.tables import read_rows
 from factuality_harness.harness.io.write import json_text
 from factuality_harness.harness.names import name_of
@@ -65,6 +67,23 @@ def _item(row: Mapping[str, Any], where: str, language: str) -> TopicResponse:
     return TopicResponse(topic, question or question_about(topic), response, spoken)
 
 
+def show_plan(dry: DryRun, scorer: FactScorer, items: Sequence[TopicResponse]) -> None:
+    """Print what scoring would ask. Raises what `FactScorer.score` raises."""
+    results = scorer.score(items)
+    if any(calls.part == "extraction" and calls.to_ask for calls in dry.calls):
+        dry.notes.append(
+            f"facts of sentences that were not taken apart yet are taken to be {FACTS_PER_SENTENCE} each (the mean of "
+            "FActScore's human labels)"
+        )
+    dry.show(
+        scorer.spec,
+        responses=len(results),
+        abstained=sum(r.abstained and not r.skipped for r in results),
+        skipped=sum(r.skipped for r in results),
+        sentences=sum(len(r.sentences) for r in results if not (r.abstained or r.skipped)),
+    )
+
+
 def score_facts(
     *,
     responses: Path | None = None,
@@ -86,8 +105,7 @@ def score_facts(
     cache: Path | None = None,
     out: Path | None = None,
     max_unparsed: MaxUnparsed = LIMIT,
-    dry_run: Flag = False,
-    tokenizer: str | None = None,
+    asking: AskingOptions = ASK,
 ) -> None:
     """Judge answers fact by fact (FActScore); the scores are printed as JSON.
 
@@ -128,11 +146,7 @@ def score_facts(
     cache
         Answer cache; default: under $HARNESS_CACHE.
     out
-        Write every fact with its verdict, as JSONL.
-    dry_run
-        Count calls and tokens, ask nothing.
-    tokenizer
-        Count the tokens of the dry run with that of this model.
+        Write every fact with its verdict, as JSONL; .manifest.json goes beside it.
     """
     if (responses is None) == (human_labels is None):
         raise HarnessError("give --responses or --human-labels, one of them")
@@ -147,6 +161,7 @@ def score_facts(
     assert responses is not None
     items = load_responses(responses, language)
     spec = JudgeSpec.configured(judge)
+    dry = asking.dry()
     scorer = open_scorer(
         str(spec),
         open_knowledge(knowledge, tokenizer=passage_tokenizer),
@@ -155,20 +170,23 @@ def score_facts(
         demos=demos,
         extractor=extractor,
         extractor_args=extractor_args,
-        cache=AnswerCache(cache) if cache is not None else None,
-        options=judge_args,
+        store=AnswerCache(cache) if cache is not None else None,
+        options=asking.options(judge_args),
+        dry=dry,
         abstain_detector=abstain_detector,
         style=sentence_style,
         missing=missing,
     )
-    if dry_run:
-        print(json_text(plan_calls(scorer, items, tokenizer=tokenizer).to_dict(), indent=2))
+    if dry is not None:
+        show_plan(dry, scorer, items)
         return
     scorer.check()
     results = scorer.score(items)
+    counts = [r.counts() for r in results]
+    about = {**summarise_facts(counts, gamma), **scorer.settings(), "judge_usage": usage_of(scorer)}
     if out is not None:
         write_jsonl(out, (r.to_dict() for r in results))
-    counts = [r.counts() for r in results]
-    print(json_text({**summarise_facts(counts, gamma), **scorer.settings()}, indent=2))
+        write_manifest(f"{out}.manifest.json", manifest(judge_args=judge_args, **about))
+    print(json_text(about, indent=2))
     if spec.fallible or scorer.extractor is not None:
         check_unjudged(unjudged_share(counts), max_unparsed, "facts and unread sentences")

@@ -16,7 +16,8 @@ from typing import Any, Literal, get_args
 from tqdm import tqdm
 
 from factuality_harness.harness.annotation import Sentence
-from factuality_harness.harness.annotators.spec import JudgeSpec, split_options
+from factuality_harness.harness.annotators.spec import JudgeSpec, engines_of, split_options
+from factuality_harness.harness.dry_run import DryRun
 from factuality_harness.harness.engines import AnswerCache, check_engine, open_engine
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.factscore.abstain import DETECTORS, abstains
@@ -277,8 +278,9 @@ def open_scorer(
     demos: str | Path | None = None,
     extractor: str | None = None,
     extractor_args: dict[str, Any] | None = None,
-    cache: AnswerCache | None = None,
+    store: AnswerCache | None = None,
     options: dict[str, Any] | None = None,
+    dry: DryRun | None = None,
     **settings: Any,
 ) -> FactScorer:
     """FactScorer from strings.
@@ -288,11 +290,12 @@ def open_scorer(
     `harness.annotators`, such as `lexical`, which then verifies whole sentences. extractor: an engine
     `ENGINE:TARGET` that takes sentences apart in its place. extractor_args: `ExtractorOptions` and options of its
     engine; where `extractor` names none, they change the judge's. knowledge: see `open_knowledge`. demos: see
-    `load_demonstrations`. options: the judge's and its engine's (concurrency, batch_size, …). settings: those of
-    FactScorer. Raises HarnessError for whatever is misspelt or missing.
+    `load_demonstrations`. store: the answer cache, by default the common one. options: the judge's and its engine's
+    (concurrency, batch_size, …). dry: count what would be asked, there, and ask nothing. settings: those of FactScorer.
+    Raises HarnessError for whatever is misspelt or missing.
     """
     spec = JudgeSpec.parse(judge)
-    annotator = spec.open(options, cache, facts=True)
+    annotator = spec.open(options, store, facts=True, dry=dry)
     verifier: Verifier
     engine = None
     if isinstance(annotator, FactVerifier):
@@ -304,14 +307,20 @@ def open_scorer(
         check_engine(extractor or f"{spec.engine}:{spec.target}")
     own, of_engine = split_options(FactExtractor, kind, extractor_args, "extractor_args")
     if extractor is not None:
-        engine = open_engine(extractor, cache, **of_engine)
+        engine = open_engine(
+            extractor, store, judge=spec.name, **{"cache": (options or {}).get("cache", True), **of_engine}
+        )
     elif extractor_args and engine is None:
         raise HarnessError(
             f"extractor_args need a model that extracts facts; judge {judge!r} has none: name an extractor"
         )
     elif of_engine:
         _, of_judge = split_options(type(annotator), spec.engine, options, "judge_args")
-        engine = open_engine(f"{spec.engine}:{spec.target}", cache, **{**of_judge, **of_engine})
+        engine = open_engine(f"{spec.engine}:{spec.target}", store, judge=spec.name, **{**of_judge, **of_engine})
+    if engine is not None and dry is not None:
+        engine = dry.engine(engine, "extraction")
+    # An engine that makes a run wait gets the whole run at once.
+    settings = {"window": max([WINDOW, *(e.wave(WINDOW) for e in engines_of(verifier))]), **settings}
     demonstrations = load_demonstrations(demos) if demos is not None else None
     if demonstrations is not None and engine is None:
         raise HarnessError(f"demonstrations need a model that extracts facts; judge {judge!r} has none")

@@ -10,6 +10,7 @@ prefix caching reads once.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,10 @@ from factuality_harness.harness.settings import Settings, read_settings
 
 FIXED = 7
 _ECHO = 200  # characters of an answer kept in an error
+FACTS_PER_SENTENCE = 4.3
+"""Human-written facts a sentence in FActScore's labelled answers (10 152 in 2 364 sentences)."""
+FACT_CHARACTERS = 36
+"""Of a fact there (40, with the number before it)."""
 TRIAL = "Paris is the capital of France."  # what an extractor is tried on before a run
 _NUMBER = r"(?:\d+|[０-９]+|[a-zA-Z]|[ivxIVX]{1,5}|[一二三四五六七八九十]{1,3})"
 _ITEM = re.compile(
@@ -184,6 +189,14 @@ class ExtractorOptions(Settings):
     stop_after: NonNegativeInt = 20
 
 
+def typical_facts(text: str, number: int) -> str:
+    """What a list of facts looks like, for a dry run: as many and as long as in human labels, in the text's own words,
+    so that they retrieve the passages that its real facts would. number: of the sentence, since 4.3 is a mean."""
+    count = math.floor((number + 1) * FACTS_PER_SENTENCE) - math.floor(number * FACTS_PER_SENTENCE)
+    words = text.rpartition("\n")[2][-FACT_CHARACTERS:]
+    return "\n".join(f"- {number}.{n} {words}" for n in range(count))
+
+
 class FactExtractor:
     """Takes sentences apart with a model. All sentences are asked together."""
 
@@ -278,4 +291,5 @@ class FactExtractor:
                 self.sampling,
                 lambda i, reply: take(order[i], reply),
                 keep=lambda _, reply: facts_of(reply) is not None,
+                typical=lambda i: typical_facts(conversations[order[i]][-1]["content"], i),
             )

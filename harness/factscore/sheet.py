@@ -64,7 +64,7 @@ class SheetVerifier:
 
     def asker(self, engine: CachedEngine | None = None) -> SheetAsker[Verdict]:
         """What asks the engine."""
-        return SheetAsker(engine or self.engine, self.spec, self.options, _schema, _read, _states)
+        return SheetAsker(engine or self.engine, self.spec, self.options, _schema, _read, _states, lambda _: "True")
 
     def check(self) -> None:
         """Raises EngineError when the engine is not there, or its model fills in no sheet of two plain facts."""

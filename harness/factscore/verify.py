@@ -187,7 +187,8 @@ class ModelVerifier:
         def keep(index: int, reply: Reply) -> bool:
             return self._read(queries[index], reply).supported is not None
 
-        replies = self.engine.complete([self.conversation(q) for q in queries], self.sampling, take, keep)
+        conversations = [self.conversation(q) for q in queries]
+        replies = self.engine.complete(conversations, self.sampling, take, keep, lambda _: "True")
         return [self._read(q, reply) for q, reply in zip(queries, replies, strict=True)]
 
     def _read(self, query: Query, reply: Reply) -> Verdict:

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from factuality_harness.harness.annotation import Judgement
 from factuality_harness.harness.annotators.base import Annotator
-from factuality_harness.harness.annotators.spec import JudgeSpec
-from factuality_harness.harness.commands import Judge, JudgeArgs, Out, Seed
+from factuality_harness.harness.annotators.spec import JudgeSpec, usage_of
+from factuality_harness.harness.commands import ASK, AskingOptions, Judge, JudgeArgs, Out, Seed
 from factuality_harness.harness.data.biographies import FACT_LABELS
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.manifest import command_line, manifest, write_manifest
@@ -230,6 +230,7 @@ def judge_card(
     limit_topics: int | None = None,
     seed: Seed = 0,
     examples: int = EXAMPLES,
+    asking: AskingOptions = ASK,
     out: Out,
 ) -> None:
     """Measure a judge against human labels: one of --anah, --biographies, --labels.
@@ -268,7 +269,8 @@ def judge_card(
         raise HarnessError("give the human labels, as one of --anah, --biographies, --labels")
     if knowledge and not biographies:
         raise HarnessError("--knowledge goes with --biographies; other labels come with their documents")
-    annotator = JudgeSpec.configured(judge).open(judge_args, facts=True)
+    dry = asking.dry()
+    annotator = JudgeSpec.configured(judge).open(asking.options(judge_args), facts=True, dry=dry)
     annotator.check()
     if biographies:
         human = load_biographies(biographies, unit, knowledge)
@@ -276,9 +278,12 @@ def judge_card(
         human = load_rows(labels) if labels else load_anah(None if anah == "hub" else anah)
     human = human.in_language(language).of_topics(limit_topics, seed)
     judgements = judge_labels(human, annotator)
+    if dry is not None:
+        dry.show(annotator.spec, **{f"{human.unit}s": len(judgements)})
+        return
     data = make_card(human, judgements, annotator.spec, judge_args=judge_args, examples=examples)
     inputs = {Path(p) for p in (anah, biographies, labels, knowledge) if p}  # named without the folders they lie in
     words = [Path(word).name if Path(word) in inputs else word for word in shlex.split(command_line())]
-    write_card(out, data, manifest(inputs=human.files, command=shlex.join(words)))
+    write_card(out, data, manifest(inputs=human.files, command=shlex.join(words), judge_usage=usage_of(annotator)))
     print(card_markdown(data).partition("\n## By")[0])
     print(f"card: {out / 'card.md'}")

@@ -13,7 +13,6 @@ from factuality_harness.harness.annotate import DocumentedResponse, annotate
 from factuality_harness.harness.annotation import Annotation, dump_annotations, load_annotations
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.data import anah
-from factuality_harness.harness.engines import CachedEngine
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.lm_eval_plugin.task import JudgedTask, f1_k, log
 from factuality_harness.harness.metrics import NAN, K, Metric, anah_metrics, count, rate
@@ -32,8 +31,8 @@ class AnahTask(JudgedTask):
 
     def open_judge(self) -> str:
         spec = JudgeSpec.configured(self.settings.get("judge"), self.settings.get("default_judge"))
-        self._annotator = spec.open(self.settings.get("judge_args"))
-        self._annotator.check()
+        self.annotator = spec.open(self.settings.get("judge_args"), dry=self.dry)
+        self.annotator.check()
         return str(spec)
 
     def judge_responses(self, resps: list[list[str]], docs: list[dict[str, Any]]) -> list[str]:
@@ -46,7 +45,7 @@ class AnahTask(JudgedTask):
         if empty:
             log.warning("%s: %d of %d responses are empty; they hold no sentence", self.task_name, empty, len(items))
         style = self.settings.get("sentence_style", "anah")
-        annotations = annotate(items, self._annotator, style=style, total=len(items))
+        annotations = annotate(items, self.annotator, style=style, total=len(items))
         kept = map(without_evidence, annotations) if self.settings.get("compact") else annotations
         texts = [dump_annotations([next(kept) for _ in responses]) for responses in resps]
         next(annotations, None)  # lets the progress bar close
@@ -54,10 +53,6 @@ class AnahTask(JudgedTask):
 
     def count(self, doc: dict[str, Any], annotations: str) -> Any:
         return count(load_annotations(annotations))
-
-    def engines(self) -> list[CachedEngine]:
-        engine = getattr(self._annotator, "engine", None)
-        return [engine] if isinstance(engine, CachedEngine) else []
 
     def unjudged(self, rows: Sequence[Any]) -> float:
         return rate("unparsed")(rows)

@@ -14,7 +14,6 @@ import datasets
 from factuality_harness.harness.annotation import dump_annotations, load_annotations
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.data.biographies import load_entities
-from factuality_harness.harness.engines import CachedEngine
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.factscore import score
 from factuality_harness.harness.factscore.evaluator import open_scorer
@@ -91,18 +90,20 @@ class FactScoreTask(JudgedTask):
         chosen = {name: self.settings[name] for name in names if name in self.settings}
         if "sentence_style" in self.settings:
             chosen["style"] = self.settings["sentence_style"]
-        self._scorer = open_scorer(spec, self.open_knowledge(), options=self.settings.get("judge_args"), **chosen)
-        self._scorer.check()
-        self.settings["factscore"] = self._scorer.settings()
+        self.scorer = open_scorer(
+            spec, self.open_knowledge(), options=self.settings.get("judge_args"), dry=self.dry, **chosen
+        )
+        self.scorer.check()
+        self.settings["factscore"] = self.scorer.settings()
         return spec
 
     def build_all_requests(self, *args: Any, **kwargs: Any) -> None:
         """Raises HarnessError for a topic without a page, before anything is generated."""
         super().build_all_requests(*args, **kwargs)
-        if not self._predict_only and self._scorer.missing == "error":
+        if not self._predict_only and self.scorer.missing == "error":
             titles = [self.page_title(instance.doc) for instance in self.instances]
-            if missing := missing_titles(self._scorer.knowledge, titles):
-                raise missing_error(self._scorer.knowledge, missing)
+            if missing := missing_titles(self.scorer.knowledge, titles):
+                raise missing_error(self.scorer.knowledge, missing)
 
     def judge_responses(self, resps: list[list[str]], docs: list[dict[str, Any]]) -> list[str]:
         items = [
@@ -110,20 +111,11 @@ class FactScoreTask(JudgedTask):
             for doc, responses in zip(docs, resps, strict=True)
             for response in responses
         ]
-        scored = iter(self._scorer.score(items))
+        scored = iter(self.scorer.score(items))
         return [dump_annotations([next(scored).to_annotation() for _ in responses]) for responses in resps]
 
     def count(self, doc: dict[str, Any], annotations: str) -> list[FactCounts]:
         return [score.counts_of_annotation(a) for a in load_annotations(annotations)]
-
-    def engines(self) -> list[CachedEngine]:
-        verifier, extractor = self._scorer.verifier, self._scorer.extractor
-        asked = getattr(getattr(verifier, "annotator", verifier), "engine", None)
-        found = [asked, None if extractor is None else extractor.engine]
-        return list({id(engine): engine for engine in found if isinstance(engine, CachedEngine)}.values())
-
-    def fallible(self) -> bool:
-        return super().fallible() or self._scorer.extractor is not None
 
     def unjudged(self, rows: Sequence[Any]) -> float:
         return score.unjudged_share(rows)

@@ -104,15 +104,15 @@ class JudgeTask(JudgedTask):
 
     def open_judge(self) -> str:
         spec = JudgeSpec.configured(self.settings.get("judge"))
-        self._annotator = spec.open(self.settings.get("judge_args"), facts=True)
-        self._annotator.check()
+        self.annotator = spec.open(self.settings.get("judge_args"), facts=True, dry=self.dry)
+        self.annotator.check()
         return str(spec)
 
     def judge_responses(self, resps: list[list[str]], docs: list[dict[str, Any]]) -> list[str]:
         """Annotation JSON for each unit; what lm_eval's model said counts for nothing."""
         rows = [_row(doc) for doc in docs]
         sound = HumanLabels("", "unit", tuple(row for row in rows if row.label in HUMAN))
-        judgements = iter(judge_labels(sound, self._annotator))
+        judgements = iter(judge_labels(sound, self.annotator))
         texts = []
         for row in rows:
             claim = row.claim
@@ -121,7 +121,7 @@ class JudgeTask(JudgedTask):
                 claim.question,
                 claim.sentence,
                 claim.language,
-                self._annotator.spec,
+                self.annotator.spec,
                 row.topic,
                 (Sentence(claim.sentence, 0, len(claim.sentence)),) if judged else (),
                 (next(judgements),) if judged else (),

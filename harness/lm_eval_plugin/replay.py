@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import logging
 import os
+import weakref
 from collections import defaultdict
-from typing import Any
+from typing import Any, ClassVar
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
@@ -31,11 +32,14 @@ class ReplayLM(LM):
     """
 
     tokenizer_name = "replay"
+    current: ClassVar[weakref.ref[ReplayLM] | None] = None
+    """The newest one of this process, for a dry run."""
 
     def __init__(self, responses: str, **_: Any) -> None:
         super().__init__()
         self.path = responses
         self._stored = stored_responses(responses)
+        ReplayLM.current = weakref.ref(self)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             from accelerate import Accelerator
 

@@ -12,7 +12,17 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from factuality_harness.harness.annotators.spec import JudgeSpec
-from factuality_harness.harness.commands import Flag, Judge, JudgeArgs, Options, Out, Questions, Split
+from factuality_harness.harness.commands import (
+    ASK,
+    AskingOptions,
+    Flag,
+    Judge,
+    JudgeArgs,
+    Options,
+    Out,
+    Questions,
+    Split,
+)
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.sentences import Language
 
@@ -38,6 +48,7 @@ def score(
     judge: Judge = None,
     judge_args: JudgeArgs | None = None,
     metadata: Options | None = None,
+    asking: AskingOptions = ASK,
     out: Out,
 ) -> None:
     """A model's factuality on your own questions, through lm_eval.
@@ -83,7 +94,8 @@ def score(
         "language": language,
         "knowledge": knowledge,
         "judge": str(JudgeSpec.configured(judge or (metadata or {}).get("judge"))),
-        "judge_args": judge_args,
+        "judge_args": asking.options(judge_args or (metadata or {}).get("judge_args")) or None,
+        "dry_run": asking.task_setting(),
     }
     settings = {**(metadata or {}), **{name: value for name, value in given.items() if value is not None}}
     seeds = {f"{of}_{'random_' * (of != 'random')}seed": seed for of in ("random", "numpy", "torch", "fewshot")}

@@ -19,10 +19,11 @@ from lm_eval.api.filter import Filter, FilterEnsemble
 from lm_eval.api.task import ConfigurableTask
 
 from factuality_harness.harness import unjudged
-from factuality_harness.harness.annotators.spec import JudgeSpec
-from factuality_harness.harness.engines import CachedEngine, cache_path
+from factuality_harness.harness.annotators.spec import JudgeSpec, usage_of
+from factuality_harness.harness.engines import cache_path
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
+from factuality_harness.harness.lm_eval_plugin import dry_run
 from factuality_harness.harness.metrics import NAN, Metric
 from factuality_harness.harness.words import whole_characters
 
@@ -103,7 +104,7 @@ class _JudgeFilter(Filter):
                 f"lm_eval --model replay --model_args responses={kept} --tasks {self._task.task_name} and the same "
                 "--metadata"
             ) from error
-        self._task.settings["judge_usage"] = [engine.usage() for engine in self._task.engines()]
+        self._task.settings["judge_usage"] = usage_of(self._task)
         self._task.check_unjudged(annotations, docs)
         return annotations
 
@@ -127,6 +128,7 @@ class JudgedTask(ConfigurableTask):
         self._predict_only = False
         super().__init__(config=config)
         self._filters = [FilterEnsemble(name="annotation", filters=[lambda: _JudgeFilter(self)])]
+        self.dry = dry_run.begin(self)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -144,9 +146,12 @@ class JudgedTask(ConfigurableTask):
         if not self._predict_only:
             self.settings["judge"] = self.open_judge()
         super().build_all_requests(*args, **kwargs)
+        if self.dry is not None and not self._predict_only:
+            dry_run.count(self, self.dry)
 
     def open_judge(self) -> str:
-        """Open and check the judge; return the spec to record. Raises HarnessError when it cannot be used."""
+        """Open and check the judge, which counts into `self.dry` where that is set; return the spec to record. Raises
+        HarnessError when it cannot be used."""
         raise NotImplementedError
 
     def judge_responses(self, resps: list[list[str]], docs: list[dict[str, Any]]) -> list[str]:
@@ -156,10 +161,6 @@ class JudgedTask(ConfigurableTask):
     def count(self, doc: dict[str, Any], annotations: str) -> Any:
         """Counts of one question from its annotation JSON."""
         raise NotImplementedError
-
-    def engines(self) -> list[CachedEngine]:
-        """The judge's engines, whose usage goes into lm_eval's results file."""
-        return []
 
     def unjudged(self, rows: Sequence[Any]) -> float:
         """Share of what was to be judged that has no verdict, from the rows that metrics aggregate over."""

@@ -37,7 +37,7 @@ class JsonHandler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
 
-class _Handler(JsonHandler):
+class ChatHandler(JsonHandler):
     server: _Listener
 
     def refused(self) -> bool:
@@ -108,6 +108,8 @@ class JudgeServer:
     answered: the messages of those that got an answer, as JSON.
     """
 
+    handler: type[JsonHandler] = ChatHandler
+
     def __init__(self, answer: Callable[[list[dict[str, str]]], str | None] = rule_judge.answer) -> None:
         self.answer = answer
         self.models: list[str] | None = ["rules"]
@@ -132,7 +134,7 @@ class JudgeServer:
 
     def start(self) -> None:
         """Listen; after a stop, on the same port again."""
-        self._listener = _Listener(("127.0.0.1", self.port), _Handler)
+        self._listener = _Listener(("127.0.0.1", self.port), self.handler)
         self._listener.judge = self
         self.port = self._listener.server_port
         threading.Thread(target=self._listener.serve_forever, args=(0.02,), daemon=True).start()

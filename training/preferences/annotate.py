@@ -10,9 +10,11 @@ from typing import Any
 
 from factuality_harness.harness.annotate import DocumentedResponse, annotate
 from factuality_harness.harness.annotation import Label
-from factuality_harness.harness.annotators.spec import JudgeSpec
+from factuality_harness.harness.annotators.spec import JudgeSpec, usage_of
+from factuality_harness.harness.dry_run import DryRun
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import read_jsonl
+from factuality_harness.harness.io.manifest import manifest, write_manifest
 from factuality_harness.harness.io.samples import sample_rows
 from factuality_harness.harness.metrics import ratio
 from factuality_harness.harness.sentences import LANGUAGES
@@ -64,23 +66,26 @@ def annotate_samples(
     style: str = "anah",
     max_unparsed: float = LIMIT,
     progress: bool = True,
+    dry: DryRun | None = None,
 ) -> int:
     """Write an annotation per sample to `out` (`Annotation.to_dict`, the sample's number in `extra`), in their order.
 
     Rows the file already holds are kept, so a rerun goes on where it stopped. Memory is bounded by the annotator's
-    window: the samples are read twice, first to find a bad row before any work is spent. Returns how many rows are new.
+    window: the samples are read twice, first to find a bad row before any work is spent. What the judge was asked goes
+    into a manifest beside `out`. Returns how many rows are new. dry: only count there what the rest would ask.
     Raises HarnessError as `read_samples` does, for no samples at all, for a file made of other samples or settings, and
     at the end when more than `max_unparsed` of the new rows' sentences have no verdict.
     """
     judge = JudgeSpec.parse(spec)
-    annotator = judge.open(judge_args)
+    annotator = judge.open(judge_args, dry=dry)
     annotator.check()
     total = sum(1 for _ in read_samples(samples))
     if not total:
         raise HarnessError(f"{samples}: holds no sample")
     # Options of the engine (concurrency, memory, …) decide no label and may change between runs.
     options = judge.label_options(judge_args or {})
-    done = resume(out, {"judge": annotator.spec, "judge_args": options, "style": style})
+    settings: dict[str, Any] = {"judge": annotator.spec, "judge_args": options, "style": style}
+    done = 0 if dry is not None and not out.exists() else resume(out, settings)
     if done:
         _belong(out, done, samples, total)
 
@@ -89,12 +94,18 @@ def annotate_samples(
 
     numbers = (k for _, k in left())
     annotations = annotate((item for item, _ in left()), annotator, style=style, progress=progress, total=total - done)
+    if dry is not None:
+        judged = sum(len(annotation.sentences) for annotation in annotations)
+        dry.show(annotator.spec, responses=total - done, sentences=judged, already_labelled=done)
+        return 0
     sentences = unparsed = 0
     with out.open("a", encoding="utf-8") as file:
         for annotation, k in zip(annotations, numbers, strict=True):
             sentences += len(annotation.sentences)
             unparsed += annotation.count(Label.UNPARSED)
             append(file, replace(annotation, extra={**annotation.extra, "sample": k}).to_dict())
+    about = {**settings, "new_rows": total - done, "judge_usage": usage_of(annotator)}
+    write_manifest(f"{out}.manifest.json", manifest(inputs=[samples] if samples.is_file() else [], **about))
     if judge.fallible:
         check_unjudged(ratio(unparsed, sentences), max_unparsed, "sentences")
     return total - done

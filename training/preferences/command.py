@@ -14,6 +14,8 @@ from tqdm import tqdm
 
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.commands import (
+    ASK,
+    AskingOptions,
     Flag,
     Judge,
     JudgeArgs,
@@ -94,6 +96,7 @@ def label(
     judge_args: JudgeArgs | None = None,
     style: Style = "anah",
     max_unparsed: MaxUnparsed = LIMIT,
+    asking: AskingOptions = ASK,
     out: Out,
 ) -> None:
     """Label every sentence of sampled answers; run again, it goes on where it stopped.
@@ -105,11 +108,14 @@ def label(
     style
         Rules to split sentences by.
     out
-        Annotations, one JSON row per sample.
+        Annotations, one JSON row per sample; .manifest.json goes beside them.
     """
     spec = str(JudgeSpec.configured(judge))
-    new = annotate_samples(samples, spec, out, judge_args=judge_args or {}, style=style, max_unparsed=max_unparsed)
-    print(json.dumps({"annotated": new, "out": str(out)}))
+    dry = asking.dry()
+    options = asking.options(judge_args)
+    new = annotate_samples(samples, spec, out, judge_args=options, style=style, max_unparsed=max_unparsed, dry=dry)
+    if dry is None:
+        print(json.dumps({"annotated": new, "out": str(out)}))
 
 
 def pair(

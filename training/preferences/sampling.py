@@ -89,13 +89,23 @@ def draw(
         if on_reply is not None:
             on_reply()
 
-    for start in range(0, len(questions), QUESTIONS_IN_FLIGHT):
-        window = questions[start : start + QUESTIONS_IN_FLIGHT]
+    step = engine.wave(QUESTIONS_IN_FLIGHT)
+    for start in range(0, len(questions), step):
+        window = questions[start : start + step]
         found: dict[tuple[int, int], Sample] = {}
-        for k in range(n):
-            left = [(i, q) for i, q in enumerate(window) if (q.language, q.topic, q.question, k) not in done]
-            conversations = [[{"role": "user", "content": ask(q, with_document)}] for _, q in left]
-            replies = engine.complete(conversations, replace(sampling, seed=sampling.seed + k), replied, keep=_says)
+        lefts = [
+            [(i, q) for i, q in enumerate(window) if (q.language, q.topic, q.question, k) not in done] for k in range(n)
+        ]
+        parts = [
+            (
+                [[{"role": "user", "content": ask(q, with_document)}] for _, q in left],
+                replace(sampling, seed=sampling.seed + k),
+            )
+            for k, left in enumerate(lefts)
+        ]
+        engine.announce(parts)
+        for k, (left, (conversations, seeded)) in enumerate(zip(lefts, parts, strict=True)):
+            replies = engine.complete(conversations, seeded, replied, keep=_says)
             for (i, q), reply in zip(left, replies, strict=True):
                 counts["asked"] += 1
                 if reply.text is None:

@@ -103,10 +103,11 @@ def test_answers_outlive_the_process_and_a_breakdown(tmp_path: Path) -> None:
         texts(first, list("abcdef"))
     second = CachedEngine(Upper(), AnswerCache(tmp_path / "a.sqlite"))
     conversations = [say(p) for p in "abcdef"]
-    assert second.stored(conversations, GREEDY) == 4
+    keys = [second.key(c, GREEDY) for c in conversations]
+    assert len(second.cached(keys)) == 4
     assert texts(second, list("abcdef")) == list("ABCDEF")
     assert sorted(second.engine.asked) == ["a", "b"]  # type: ignore[attr-defined]
-    assert second.stored(conversations, GREEDY) == 6
+    assert len(second.cached(keys)) == 6
 
 
 def test_everything_that_decides_an_answer_is_in_the_key() -> None:
@@ -278,3 +279,57 @@ def test_a_killed_process_loses_nothing_it_was_told(tmp_path: Path) -> None:
     again = worker(path, 0, len(kept) + 7, 0.0)
     out, error = again.communicate("\n", timeout=60)
     assert "asked 7 " in out, error
+
+
+OLD = "CREATE TABLE answers (key BLOB PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID"
+
+
+def old_cache(path: Path, *prompts: str) -> None:
+    """A file as versions wrote it that noted no owners."""
+    with sqlite3.connect(path) as db:
+        db.execute(OLD)
+        rows = [(request_key("upper#1", say(p), GREEDY), p.upper()) for p in prompts]
+        db.executemany("INSERT INTO answers VALUES (?, ?)", rows)
+    db.close()
+
+
+def test_an_old_cache_is_read_and_its_owners_are_not_known(tmp_path: Path) -> None:
+    old_cache(tmp_path / "a.sqlite", "a", "b")
+    cache = AnswerCache(tmp_path / "a.sqlite")
+    assert cache.owners() == {"": (2, 2)}
+    engine = CachedEngine(Upper(), cache, "dialogue")
+    assert texts(engine, ["a", "c"]) == ["A", "C"]
+    assert engine.engine.asked == ["c"]  # type: ignore[attr-defined]
+    assert cache.owners() == {"": (2, 2), "dialogue@upper#1": (1, 1)}
+    # And an older version goes on with the file.
+    with sqlite3.connect(tmp_path / "a.sqlite") as db:
+        db.execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (b"k", "new"))
+    db.close()
+    assert cache.owners()[""] == (3, 5)
+    assert cache.prune("") == 3
+    assert cache.owners() == {"dialogue@upper#1": (1, 1)}
+
+
+def test_an_old_file_that_holds_no_owner_is_pruned_too(tmp_path: Path) -> None:
+    old_cache(tmp_path / "a.sqlite", "a", "b")
+    cache = AnswerCache(tmp_path / "a.sqlite")
+    assert (cache.prune("nobody"), cache.prune(""), len(cache)) == (0, 2, 0)
+
+
+def test_pruning_leaves_the_others_and_readers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("factuality_harness.harness.engines.cache._STEP", 3)
+    path = tmp_path / "a.sqlite"
+    one, other = (CachedEngine(Upper(), AnswerCache(path), name) for name in ("dialogue", "anah_v2"))
+    texts(one, list("abcdefg"))
+    texts(other, list("xyz"))
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM answers").fetchone() == (10,)
+    assert AnswerCache(path).prune("dialogue@upper#1") == 7
+    assert reader.execute("SELECT count(*) FROM answers").fetchone() == (10,)  # its own view, until it is done
+    reader.execute("COMMIT")
+    assert reader.execute("SELECT count(*) FROM answers").fetchone() == (3,)
+    reader.close()
+    assert other.cache.owners() == {"anah_v2@upper#1": (3, 3)}  # type: ignore[union-attr]
+    assert texts(one, ["a"]) == ["A"]
+    assert one.engine.asked.count("a") == 2  # type: ignore[attr-defined]

@@ -46,7 +46,8 @@ def test_lexical(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> N
     rows = [ScoredResponse.from_dict(json.loads(line)) for line in Path(files["out"]).read_text().splitlines()]
     assert [r.abstained for r in rows] == [False, True]
     code, values, _ = run(capsys, *base, "--dry-run")
-    assert (code, values["sentences"], values["verification"]["total"]) == (0, 2, 2)
+    assert (code, values["sentences"], values["requests"]) == (0, 2, 0)
+    assert "the judge lexical asks no model" in values["notes"]
 
 
 def test_out_that_cannot_be_written(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,7 +60,8 @@ def test_dry_run_of_a_model_that_is_not_there(files: dict[str, str], capsys: pyt
     base = ["--responses", files["responses"], "--knowledge", files["knowledge"]]
     code, values, _ = run(capsys, *base, "--judge", "factscore@openai:http://127.0.0.1:9/v1#m", "--dry-run")
     assert code == 0
-    assert (values["extraction"]["to_ask"], values["verification"]["estimated"]) == (2, True)
+    assert [(row["part"], row["to_ask"]) for row in values["by_part"]] == [("judge", 8), ("extraction", 2)]
+    assert any("4.3 each" in note for note in values["notes"])
 
 
 def test_nothing_scored_is_null(files: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import pytest
 
 from factuality_harness.harness.annotation import Annotation, Label
 from factuality_harness.harness.annotators.spec import JudgeSpec
+from factuality_harness.harness.dry_run import Calls, DryRun
 from factuality_harness.harness.engines import AnswerCache, CachedEngine
 from factuality_harness.harness.errors import EngineError, HarnessError
 from factuality_harness.harness.factscore.evaluator import FactScorer, open_scorer
-from factuality_harness.harness.factscore.facts import FactExtractor
+from factuality_harness.harness.factscore.facts import FACTS_PER_SENTENCE, FactExtractor
 from factuality_harness.harness.factscore.knowledge import open_knowledge
-from factuality_harness.harness.factscore.plan import FACTS_PER_SENTENCE, plan_calls, token_counter
 from factuality_harness.harness.factscore.score import counts_of_annotation, summarise_facts
 from factuality_harness.harness.factscore.scored import ScoredResponse, TopicResponse
 from factuality_harness.harness.factscore.verify import AnnotatorVerifier, ModelVerifier
@@ -164,10 +164,6 @@ def test_lexical_needs_no_model() -> None:
     assert [s.label() for s in result.sentences] == [Label.OK, Label.UNVERIFIABLE, Label.NOFACT]
     assert [f.text for f in result.facts] == [s.text for s in result.sentences[:2]]
     assert result.judge == "lexical"
-    forecast = plan_calls(lexical, [TopicResponse("Ada", "q", text)])
-    assert forecast.extraction.total == 0
-    assert (forecast.verification.total, forecast.verification.estimated) == (3, False)
-    assert forecast.verification.input_tokens == 0
 
 
 def test_settings_and_options(tmp_path: Path) -> None:
@@ -195,11 +191,11 @@ def test_open_scorer(tmp_path: Path) -> None:
     page = tmp_path / "k.jsonl"
     page.write_text('{"title": "Ada", "text": "Ada lived."}\n')
     cache = AnswerCache(tmp_path / "a.sqlite")
-    opened = open_scorer("factscore@openai:http://127.0.0.1:9/v1#m", page, cache=cache)
+    opened = open_scorer("factscore@openai:http://127.0.0.1:9/v1#m", page, store=cache)
     assert opened.spec.startswith("factscore@openai")
     assert opened.extractor is not None
     assert open_scorer("lexical", page).extractor is None
-    assert open_scorer("lexical", page, extractor="openai:http://127.0.0.1:9/v1#m", cache=cache).extractor is not None
+    assert open_scorer("lexical", page, extractor="openai:http://127.0.0.1:9/v1#m", store=cache).extractor is not None
     for judge, message in (
         ("factscore", "needs a model"),
         ("factscore@x:y", "engine 'x:y' is not known"),
@@ -213,69 +209,46 @@ def test_open_scorer(tmp_path: Path) -> None:
         open_scorer("lexical", page, demos=demos)
 
 
-def test_plan_of_a_fresh_run_is_an_estimate(tmp_path: Path) -> None:
+def forecast(folder: Path, items: list[TopicResponse], engine: RuleEngine | None = None) -> tuple[Calls, Calls]:
+    """What a dry run counts for extraction and for verification."""
+    dry = DryRun()
+    real = CachedEngine(engine or RuleEngine(), AnswerCache(folder / "answers.sqlite"))
+    verifier = ModelVerifier(dry.engine(real, "verification"))
+    extractor = FactExtractor(dry.engine(real, "extraction"))
+    FactScorer(verifier, open_knowledge(PAGES), extractor=extractor, progress=False).score(items)
+    verification, extraction = dry.calls
+    return extraction, verification
+
+
+def test_a_dry_run_before_anything_is_known_is_an_estimate(tmp_path: Path) -> None:
     engine = RuleEngine()
-    forecast = plan_calls(scorer(tmp_path, engine), ITEMS)
+    extraction, verification = forecast(tmp_path, ITEMS, engine)
     assert engine.asked == []
-    assert (forecast.responses, forecast.abstained, forecast.sentences) == (6, 2, 8)
-    extraction, verification = forecast.extraction, forecast.verification
-    assert (extraction.total, extraction.cached, extraction.to_ask, extraction.estimated) == (8, 0, 8, False)
-    assert verification.total == verification.to_ask == round(8 * FACTS_PER_SENTENCE)
-    assert verification.estimated
-    assert any("estimate for 8 sentences" in note for note in forecast.notes)
-    assert any("characters / 4" in note for note in forecast.notes)
-    assert extraction.input_tokens and extraction.output_tokens and verification.input_tokens
+    assert (extraction.requests, extraction.from_cache, extraction.to_ask) == (8, 0, 8)
+    assert verification.requests == verification.to_ask == int(8 * FACTS_PER_SENTENCE)
+    assert extraction.prompt_tokens and extraction.completion_tokens and verification.prompt_tokens
+    # A fact is about 12 tokens with its dash.
+    assert 8 < extraction.completion_tokens / verification.requests < 13
 
 
-def test_plan_after_a_run_is_exact(tmp_path: Path) -> None:
-    items = READ
+def test_a_dry_run_after_a_run_is_exact(tmp_path: Path) -> None:
     first = scorer(tmp_path)
     first.extractor.extract([("Ada was born in London and Ada died in 1852.", "en")])  # type: ignore[union-attr]
-    forecast = plan_calls(first, items)
-    assert (forecast.extraction.cached, forecast.extraction.to_ask) == (1, 4)
-    assert forecast.verification.total == 2 + round(4 * FACTS_PER_SENTENCE)
-    results = first.score(items)
-    forecast = plan_calls(scorer(tmp_path), items)
+    extraction, verification = forecast(tmp_path, READ)
+    assert (extraction.from_cache, extraction.to_ask) == (1, 4)
+    assert verification.requests == 2 + int(4 * FACTS_PER_SENTENCE)
+    results = first.score(READ)
+    extraction, verification = forecast(tmp_path, READ)
     facts = sum(len(r.facts) for r in results)
-    assert (forecast.verification.total, forecast.verification.cached) == (facts, facts)
-    assert (forecast.extraction.to_ask, forecast.verification.to_ask) == (0, 0)
-    assert not forecast.verification.estimated
-    assert forecast.extraction.input_tokens == forecast.verification.input_tokens == 0
+    assert (verification.requests, verification.from_cache) == (facts, facts)
+    assert (extraction.to_ask, verification.to_ask, verification.prompt_tokens) == (0, 0, 0)
+    # And it has stored nothing of its own.
+    assert scorer(tmp_path).score(READ) == results
 
 
-def test_plan_counts_an_equal_prompt_once(tmp_path: Path) -> None:
-    forecast = plan_calls(scorer(tmp_path), [ITEMS[0], ITEMS[0]])
-    assert (forecast.extraction.total, forecast.extraction.to_ask) == (4, 2)
-
-
-def test_plan_of_an_annotator_with_a_model(tmp_path: Path) -> None:
-    page = tmp_path / "k.jsonl"
-    page.write_text('{"title": "Ada", "text": "Ada lived."}\n')
-    cache = AnswerCache(tmp_path / "a.sqlite")
-    opened = open_scorer("dialogue@openai:http://127.0.0.1:9/v1#m", page, cache=cache)
-    forecast = plan_calls(opened, ITEMS[:1])
-    assert (forecast.verification.total, forecast.verification.input_tokens) == (2, None)
-    assert any("its prompts are its own" in note for note in forecast.notes)
-
-
-def test_tokens_by_a_tokenizer(tmp_path: Path) -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    inner = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="[UNK]")
-    tokenizer.save_pretrained(tmp_path / "plain")
-    tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}> {{ m.content }} {% endfor %}<assistant>"
-    tokenizer.save_pretrained(tmp_path / "chat")
-    conversation = [{"role": "user", "content": "one two"}, {"role": "assistant", "content": "three"}]
-    assert token_counter(str(tmp_path / "plain"))[0](conversation, "en") == 3
-    count, note = token_counter(str(tmp_path / "chat"))
-    assert count(conversation, "en") == 6
-    assert "counted with the tokenizer" in note
-    assert token_counter(None)[0]([{"role": "user", "content": "四个汉字"}], "zh") == 4
-    with pytest.raises(HarnessError, match="cannot be loaded"):
-        token_counter(str(tmp_path / "nowhere"))
+def test_a_dry_run_counts_an_equal_prompt_once(tmp_path: Path) -> None:
+    extraction, _ = forecast(tmp_path, [ITEMS[0], ITEMS[0]])
+    assert (extraction.requests, extraction.from_cache, extraction.to_ask) == (4, 0, 2)
 
 
 PAGE = open_knowledge({"T": "A text."})
@@ -286,7 +259,7 @@ def test_the_extractor_has_options_of_its_own(tmp_path: Path) -> None:
     cache = AnswerCache(tmp_path / "a.sqlite")
     given = {"max_tokens": 2048, "system": "Be brief.", "reasoning_effort": "low"}
     scorer = open_scorer(
-        f"factscore@{SERVER}", PAGE, cache=cache, options={"concurrency": 3, "max_tokens": 9}, extractor_args=given
+        f"factscore@{SERVER}", PAGE, store=cache, options={"concurrency": 3, "max_tokens": 9}, extractor_args=given
     )
     assert scorer.extractor is not None and isinstance(scorer.verifier, ModelVerifier)
     extracting, judging = scorer.extractor.engine.engine, scorer.verifier.engine.engine
@@ -295,7 +268,7 @@ def test_the_extractor_has_options_of_its_own(tmp_path: Path) -> None:
     assert judging.options.reasoning_effort is None  # type: ignore[attr-defined]
     assert scorer.extractor.conversation("A.", "en")[0] == {"role": "system", "content": "Be brief."}
     assert scorer.settings()["extractor_args"] == {**given}
-    named = open_scorer("lexical", PAGE, cache=cache, extractor=SERVER, extractor_args={"retries": 1})
+    named = open_scorer("lexical", PAGE, store=cache, extractor=SERVER, extractor_args={"retries": 1})
     assert named.extractor is not None and named.extractor.engine.engine.options.retries == 1  # type: ignore[attr-defined]
 
 
@@ -315,7 +288,7 @@ def test_a_judges_own_options_stay_out_of_its_extractors_engine(tmp_path: Path) 
 
 def test_without_engine_options_extractor_and_judge_share_an_engine(tmp_path: Path) -> None:
     cache = AnswerCache(tmp_path / "a.sqlite")
-    scorer = open_scorer(f"factscore@{SERVER}", PAGE, cache=cache, extractor_args={"max_tokens": 64})
+    scorer = open_scorer(f"factscore@{SERVER}", PAGE, store=cache, extractor_args={"max_tokens": 64})
     assert scorer.extractor is not None and isinstance(scorer.verifier, ModelVerifier)
     assert scorer.extractor.engine is scorer.verifier.engine
     assert scorer.settings()["extractor_args"] == {"max_tokens": 64}

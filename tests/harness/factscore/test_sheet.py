@@ -13,11 +13,11 @@ import pytest
 from factuality_harness.harness.annotation import Label
 from factuality_harness.harness.annotators.base import Claim
 from factuality_harness.harness.annotators.spec import JudgeSpec
+from factuality_harness.harness.dry_run import Calls, DryRun
 from factuality_harness.harness.engines import AnswerCache
 from factuality_harness.harness.errors import EngineError
 from factuality_harness.harness.factscore.evaluator import FactScorer, open_scorer
 from factuality_harness.harness.factscore.knowledge import Passage, open_knowledge
-from factuality_harness.harness.factscore.plan import plan_calls
 from factuality_harness.harness.factscore.retrieval import tokens_about, union
 from factuality_harness.harness.factscore.scored import TopicResponse
 from tests.helpers.cli import command
@@ -56,13 +56,16 @@ def server() -> Iterator[JudgeServer]:
         yield server
 
 
-def scorer(server: JudgeServer, tmp_path: Path, judge: str = "factscore_sheet", **options: Any) -> FactScorer:
+def scorer(
+    server: JudgeServer, tmp_path: Path, judge: str = "factscore_sheet", dry: DryRun | None = None, **options: Any
+) -> FactScorer:
     return open_scorer(
         f"{judge}@openai:{server.url}#rules",
         open_knowledge(PAGES),
         k=1,
-        cache=AnswerCache(tmp_path / "a.sqlite"),
+        store=AnswerCache(tmp_path / "a.sqlite"),
         options=options,
+        dry=dry,
         progress=False,
     )
 
@@ -87,15 +90,19 @@ def test_a_request_a_response(server: JudgeServer, tmp_path: Path) -> None:
 
 
 def test_the_dry_run_counts_the_requests(server: JudgeServer, tmp_path: Path) -> None:
-    found = scorer(server, tmp_path)
-    before = plan_calls(found, ITEMS).verification
-    assert (before.total, before.cached, before.to_ask, before.estimated) == (3, 0, 3, True)
+    def forecast(items: list[TopicResponse]) -> Calls:
+        dry = DryRun()
+        scorer(server, tmp_path, dry=dry).score(items)
+        return next(calls for calls in dry.calls if calls.part == "judge")
+
+    before = forecast(ITEMS)
+    assert (before.requests, before.from_cache, before.to_ask) == (3, 0, 3)
     assert not server.requests
     sound = [ITEMS[0], ITEMS[2]]
-    found.score(sound)
-    after = plan_calls(found, sound).verification
-    assert (after.total, after.cached, after.to_ask, after.estimated) == (2, 2, 0, False)
-    assert after.input_tokens == after.output_tokens == 0
+    scorer(server, tmp_path).score(sound)
+    after = forecast(sound)
+    assert (after.requests, after.from_cache, after.to_ask) == (2, 2, 0)
+    assert after.prompt_tokens == after.completion_tokens == 0
 
 
 def test_the_union_of_passages_within_a_budget() -> None:
@@ -144,7 +151,7 @@ def test_lines_of_verdicts(tmp_path: Path, text: str, labels: list[Label]) -> No
 
     with JudgeServer(said) as server:
         judge = JudgeSpec.parse(f"factscore_sheet@openai:{server.url}#rules")
-        opened = judge.open(cache=AnswerCache(tmp_path / "a.sqlite"), facts=True)
+        opened = judge.open(store=AnswerCache(tmp_path / "a.sqlite"), facts=True)
         claims = [Claim("Q?", s, "D.", "en") for s in ("Ada was born.", "Ada died.")]
         assert [j.label for j in opened.judge(claims)] == labels
 
