@@ -22,21 +22,13 @@ from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import open_text
 from factuality_harness.harness.io.write import json_text
 from factuality_harness.harness.settings import Settings, read_settings
+from factuality_harness.harness.words import tokens_about
 
 Count = Callable[[Conversation], float]
-CHARACTERS_PER_TOKEN = 4.0
-"""Of English; a Chinese character is a token."""
-_WIDE = 0x2E80  # from here on a character is one token: CJK, kana, hangul, full width
 ESTIMATE = (
     "an estimate from above: every answer that is not stored is taken to be the one that leads to the most requests; "
     "second tries after unreadable answers are not counted"
 )
-
-
-def text_tokens(text: str) -> float:
-    """Tokens of a text by the rule of thumb."""
-    wide = sum(ord(c) >= _WIDE for c in text)
-    return wide + (len(text) - wide) / CHARACTERS_PER_TOKEN
 
 
 def token_counter(tokenizer: str | None) -> tuple[Count, str]:
@@ -47,7 +39,7 @@ def token_counter(tokenizer: str | None) -> tuple[Count, str]:
     """
     if tokenizer is None:
         return (
-            lambda conversation: sum(text_tokens(m["content"]) for m in conversation),
+            lambda conversation: sum(tokens_about(m["content"]) for m in conversation),
             "tokens are an estimate: characters / 4, Chinese characters",
         )
     from transformers import AutoTokenizer

@@ -16,16 +16,10 @@ import numpy as np
 
 from factuality_harness.harness.errors import EngineError, HarnessError
 from factuality_harness.harness.factscore.knowledge import Passage
-from factuality_harness.harness.words import EAST_ASIAN
+from factuality_harness.harness.words import EAST_ASIAN, tokens_about
 
 PASSAGES = 5
 _TOKEN = re.compile(rf"[{EAST_ASIAN}]+|[^\W{EAST_ASIAN}]+")
-
-
-def tokens_about(text: str) -> float:
-    """How many tokens a model makes of a text, roughly: one an East Asian character, one four other characters."""
-    east_asian = len(re.findall(rf"[{EAST_ASIAN}]", text))
-    return east_asian + (len(text) - east_asian) / 4
 
 
 def union(ranks: Sequence[Sequence[int]], page: Sequence[Passage], tokens: float) -> tuple[int, ...]:

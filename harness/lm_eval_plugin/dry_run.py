@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import PositiveInt
 
-from factuality_harness.harness.dry_run import DryRun, text_tokens
+from factuality_harness.harness.dry_run import DryRun
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.settings import Settings, read_settings
+from factuality_harness.harness.words import tokens_about
 
 if TYPE_CHECKING:
     from factuality_harness.harness.lm_eval_plugin.task import JudgedTask
@@ -92,5 +93,5 @@ def typical_answer(doc: dict[str, Any], tokens: int, number: int) -> str:
     while held < tokens:
         year = number * 1000 + len(said)
         said.append(_SENTENCE[language].format(n=year, topic=str(doc.get("topic") or doc["question"])[:20]))
-        held += text_tokens(said[-1])
+        held += tokens_about(said[-1])
     return ("" if language == "zh" else " ").join(said)

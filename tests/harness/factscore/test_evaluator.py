@@ -276,7 +276,7 @@ def test_a_judges_own_options_stay_out_of_its_extractors_engine(tmp_path: Path) 
     scorer = open_scorer(
         f"factscore_sheet@{SERVER}",
         PAGE,
-        cache=AnswerCache(tmp_path / "a.sqlite"),
+        store=AnswerCache(tmp_path / "a.sqlite"),
         options={"passage_tokens": 99, "concurrency": 3},
         extractor_args={"reasoning_effort": "low"},
     )

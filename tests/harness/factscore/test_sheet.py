@@ -18,8 +18,9 @@ from factuality_harness.harness.engines import AnswerCache
 from factuality_harness.harness.errors import EngineError
 from factuality_harness.harness.factscore.evaluator import FactScorer, open_scorer
 from factuality_harness.harness.factscore.knowledge import Passage, open_knowledge
-from factuality_harness.harness.factscore.retrieval import tokens_about, union
+from factuality_harness.harness.factscore.retrieval import union
 from factuality_harness.harness.factscore.scored import TopicResponse
+from factuality_harness.harness.words import tokens_about
 from tests.helpers.cli import command
 from tests.helpers.judge_server import JudgeServer
 from tests.helpers.rule_engine import RuleEngine
