@@ -107,7 +107,11 @@ SCRIPT: dict[tuple[str, str], str] = {
     ("tasks/world/README.md", "lm_eval --model hf --model_args"): RUN,
     ("training/experiments/README.md", "factuality sweep run world/table08_methods.yaml"): RUN,
     ("training/recipes/internlm2-7b/README.md", "M=internlm/internlm2-chat-7b; D=out/internlm2-7b"): GPU,
-    ("training/recipes/llama31-8b/README.md", "M=meta-llama/Llama-3.1-8B-Instruct; D=out/llama31-8b"): GPU,
+    (
+        "training/recipes/llama31-8b/README.md",
+        "M=meta-llama/Llama-3.1-8B-Instruct; A=opencompass/anah-v2; D=out/llama31-8b",
+    ): GPU,
+    ("training/recipes/llama31-8b/README.md", "D=out/llama31-8b"): GPU,
     (
         "training/recipes/smollm2-135m/README.md",
         "factuality model fetch smollm2-135m",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +29,8 @@ HUB = "opencompass/anah"
 TEST_TOPICS = 59
 QUESTIONS_PER_TOPIC = 3
 MINI_TEST_TOPICS = {"en": 28, "zh": 14}
+NO_TOPIC = re.compile(r"document-[0-9a-f]{12}")
+"""What a topic without a name is called here."""
 _SALT = "factuality-harness anah test split v1"
 
 

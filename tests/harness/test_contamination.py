@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factuality_harness.harness.contamination import ComparedRow, Ngrams, find_overlap, read_rows, shared_topics
+from factuality_harness.harness.compared import ComparedRow, as_row, read_rows
+from factuality_harness.harness.contamination import find_overlap, leaks
 from factuality_harness.harness.data import anah
 from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.ngrams import Ngrams
 from factuality_harness.harness.words import tokens
 from tests.helpers.cli import command as factuality
 
@@ -122,15 +124,63 @@ def test_every_kind_of_file_on_both_sides(kind: str, tmp_path: Path) -> None:
 
 
 def test_shared_topics() -> None:
-    test = anah.load_mini("test")
+    test = [as_row(q) for q in anah.load_mini("test")]
     train = anah.load_mini("train")
-    assert shared_topics(train, test) == []
-    held = test[0]
-    leaked = [{"topic": f" {held.topic.upper()}", "prompt": [{"role": "user", "content": "x"}]}]
-    assert shared_topics([*train, *leaked], test) == [held.topic]
+
+    def shared(rows: list[dict[str, Any]]) -> list[str]:
+        return list(find_overlap([*map(as_row, train), *map(as_row, rows)], test).shared_topics)
+
+    assert shared([]) == []
+    held = anah.load_mini("test")[0]
+    assert shared([{"topic": f" {held.topic.upper()}", "prompt": [{"role": "user", "content": "x"}]}]) == [held.topic]
     renamed = {"topic": "another name", "question": "x", "document": held.document.replace(" ", "\n")}
-    assert shared_topics([renamed], [q.to_dict() for q in test]) == [held.topic]
-    assert shared_topics([{"question": "x"}], [{"question": "x"}]) == []  # neither topic nor document
+    assert shared([renamed]) == [held.topic]
+    bare = [as_row({"question": "x"})]
+    assert find_overlap(bare, bare).shared_topics == ()  # neither topic nor document
+
+
+DOCUMENT = (
+    "Marie Curie was born in Warsaw in 1867 and moved to Paris in 1891, where she studied physics at the Sorbonne. "
+    "With her husband she found two elements, polonium and radium, and shared a prize with him and Henri Becquerel. "
+    "After his death in 1906 she took over his chair and was the first woman to teach at the university."
+)
+OTHER = (
+    "Lise Meitner was born in Vienna in 1878 and moved to Berlin in 1907, where she studied physics with Max Planck. "
+    "With a colleague she found one element, protactinium, and explained what becomes of a nucleus hit by a neutron."
+)
+ZH = "居里夫人一八六七年生于华沙，后来到巴黎求学，与丈夫一起发现了钋和镭，是第一位获得诺贝尔奖的女性。"
+
+
+@pytest.mark.parametrize(
+    ("train", "why"),
+    [
+        ({"question": "Where did she study?", "document": DOCUMENT}, "topics"),
+        ({"question": "Where did she study?", "document": f"Marie Curie | {DOCUMENT} See also: radium."}, "document"),
+        ({"question": "Where did she study?", "document": DOCUMENT[: len(DOCUMENT) // 2]}, "document"),
+        ({"question": f"{QUESTION.upper()}", "document": OTHER}, "questions"),
+        ({"question": f"Answer in one sentence. {QUESTION}", "document": OTHER}, "questions"),
+        ({"prompt": [{"role": "user", "content": QUESTION}], "chosen": "A", "rejected": "B"}, "questions"),
+        ({"prompt": f"Read this: {DOCUMENT} Who?", "chosen": "A", "rejected": "B"}, "document"),
+        ({"question": "她在哪里求学？", "document": f"{ZH}人物。", "language": "zh"}, "document"),
+        ({"question": "Where did she study?", "document": OTHER}, ""),
+        ({"question": QUESTION.replace("Physics", "Chemistry"), "document": OTHER}, ""),
+        ({"question": "Who?", "document": OTHER + DOCUMENT[:110]}, ""),  # a sentence in common
+        ({"question": QUESTION[:40], "document": OTHER}, ""),
+    ],
+)
+def test_rows_without_topic_are_compared_by_question_and_document(train: dict[str, Any], why: str) -> None:
+    test = [
+        {"question": QUESTION, "document": DOCUMENT},
+        {"question": "居里夫人是第几位获得诺贝尔奖的女性？", "document": ZH},
+    ]
+    found = leaks(find_overlap([as_row(train)], [as_row(row) for row in test]))
+    assert [why in line for line in found[:1]] == [True] * bool(why), found
+
+
+def test_documents_of_one_form_on_named_topics_are_not_the_same() -> None:
+    """The fact world's: but for names and a few values they agree."""
+    train, test = (list(read_rows(f"world:0:{part}")) for part in ("train", "test"))
+    assert leaks(find_overlap(train, test)) == []
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,7 +189,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "report.json"
     command = ["--train", train, "--test", test, "--out", str(out)]
     assert main(command) == 0
-    assert "1 exact duplicates" in capsys.readouterr().out
+    assert "1 asked again word for word" in capsys.readouterr().out
     data = json.loads(out.read_text())
     assert data["findings"][0]["overlap"] == 1.0
     assert data["shared_topics"] == ["Curie"]
@@ -163,7 +213,7 @@ def test_names_of_questions_and_of_tasks_on_both_sides(source: str, capsys: pyte
     said = capsys.readouterr().out
     asked = len(anah.load_mini("test"))
     assert f"{asked} test questions" in said
-    assert f"{asked} exact duplicates" in said
+    assert f"{asked} asked again word for word" in said
 
 
 def test_a_folder_of_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,18 +221,18 @@ def test_a_folder_of_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     for name in "ab":
         write(tmp_path / "pairs" / f"{name}.jsonl", KINDS["pair"])
     assert main(["--train", str(tmp_path / "pairs"), "--test", write(tmp_path / "t.jsonl", KINDS["question"])]) == 0
-    assert "1 test questions against 2 training rows: 1 exact duplicates" in capsys.readouterr().out
+    assert "1 test questions against 2 training rows: 1 asked again word for word" in capsys.readouterr().out
 
 
 def test_rows_without_a_topic_do_not_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pair = {"prompt": [{"role": "user", "content": "Where was she born?"}], "chosen": MESSAGE, "rejected": MESSAGE}
     command = ["--train", write(tmp_path / "p.jsonl", pair, pair | {"topic": "Curie"}), "--test", "mini:test"]
     assert main(command) == 0
-    assert "warning: 1 training rows name no topic" in capsys.readouterr().out
+    assert "warning: 1 training rows name no topic or document" in capsys.readouterr().out
     with pytest.raises(SystemExit) as stop:
         main([*command, "--fail-on-topics"])
     assert stop.value.code == 1
-    assert "failed: 1 training rows name no topic" in capsys.readouterr().err
+    assert "failed: 1 training rows name no topic or document" in capsys.readouterr().err
 
 
 def test_an_exact_duplicate_shares_its_topic(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,7 +240,7 @@ def test_an_exact_duplicate_shares_its_topic(tmp_path: Path, capsys: pytest.Capt
     sides = write(tmp_path / "train.jsonl", renamed), write(tmp_path / "test.jsonl", KINDS["question"])
     with pytest.raises(SystemExit):
         main(["--train", sides[0], "--test", sides[1], "--fail-on-topics"])
-    assert capsys.readouterr().err.splitlines()[-1] == "failed: 1 test questions are in the training set"
+    assert "\nfailed: 1 test questions are in the training set (When did" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

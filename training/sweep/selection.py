@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import random
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from factuality_harness.harness.data.anah import Question
+from factuality_harness.harness.data.anah import NO_TOPIC, Question
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.world.generate import World, with_article
-
-NO_TOPIC = re.compile(r"document-[0-9a-f]{12}")  # what `harness.data.anah` calls a topic without a name
 
 
 def _amount(wanted: Any, of: int) -> int:

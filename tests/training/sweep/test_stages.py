@@ -282,5 +282,28 @@ def test_training_on_test_topics_is_refused(tmp_path):
     write_jsonl(pairs, [{"topic": train, "question": "?"}])
     refuse_test_topics(pairs, test, Store(tmp_path))
     write_jsonl(pairs, [{"topic": name, "question": "?"} for name in (train, held_out.upper())])
-    with pytest.raises(HarnessError, match=f"1 topics of the test questions of world_factuality .*{held_out}"):
+    with pytest.raises(
+        HarnessError, match=f"tested on world_factuality: 1 test topics are in the training set .{held_out}"
+    ):
         refuse_test_topics(pairs, test, Store(tmp_path))
+
+
+def test_training_on_test_questions_without_topics_is_refused(tmp_path):
+    """ANAH-v2's rows name no topic, and pairs of others do not either."""
+    document = "The lighthouse of Arden was built in 1871 on a rock in the bay and lit by hand until the year 1932. "
+    rows = [{"question": f"What is known about light {n} of Arden?", "document": document * 3} for n in range(3)]
+    write_jsonl(tmp_path / "v2.jsonl", rows)
+    test = {"tasks": ["anah_factuality"], "metadata": {"data": str(tmp_path / "v2.jsonl"), "judge": "lexical"}}
+    pairs = tmp_path / "pairs.jsonl"
+    side = {"chosen": [{"role": "assistant", "content": "A."}], "rejected": [{"role": "assistant", "content": "B."}]}
+    for prompt, refused in (
+        (rows[1]["question"], True),
+        (f"{document * 3} Who lit it?", True),
+        ("What is light 1?", False),
+    ):
+        write_jsonl(pairs, [{"prompt": [{"role": "user", "content": prompt}], **side}])
+        if refused:
+            with pytest.raises(HarnessError, match=r"tested on anah_factuality: \d test questions"):
+                refuse_test_topics(pairs, test, Store(tmp_path))
+        else:
+            refuse_test_topics(pairs, test, Store(tmp_path))
