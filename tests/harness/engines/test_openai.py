@@ -298,6 +298,18 @@ def test_a_refused_parameter_is_learned_once_for_all_requests(
     assert len(server.requests) == 3 + len(engine.parameters.learned)
 
 
+def test_a_constraint_that_is_ignored_shows_in_an_answer_that_was_cut(server: JudgeServer) -> None:
+    def odd(body: dict[str, object], turn: int):  # type: ignore[no-untyped-def]
+        text, finish = ('{"label": "a"}', "stop") if "response_format" in body else ("The sentence is not", "length")
+        message = {"role": "assistant", "content": text}
+        return 200, {"choices": [{"index": 0, "message": message, "finish_reason": finish}]}, {}
+
+    server.odd = odd
+    engine = OpenAIEngine(f"{server.url}#rules", concurrency=1)
+    assert [r.text for r in ask(engine, "x", "y", sampling=Sampling(choices=("a", "b")))] == ['{"label": "a"}'] * 2
+    assert len(server.requests) == 3
+
+
 def test_a_parameter_the_user_set_is_not_left_out(server: JudgeServer) -> None:
     server.odd = refuses("temperature", "Unsupported value: 'temperature' does not support 0.3")
     engine = OpenAIEngine(f"{server.url}#rules", extra_body={"temperature": 0.3})
@@ -356,7 +368,7 @@ def test_patience_with_too_many_requests_ends(server: JudgeServer) -> None:
 class TestWhereTheApiIs:
     """A wrong path shows before anything is generated, with the right one."""
 
-    @pytest.mark.parametrize("path", ["", "/", "/v1/chat/completions", "/v1/chat/completions/"])
+    @pytest.mark.parametrize("path", ["", "/", "/v1/chat/completions", "/v1/chat/completions/", "/api/v1", "/v2"])
     def test_the_right_url_is_named(self, server: JudgeServer, path: str) -> None:
         root = server.url.removesuffix("/v1")
         with pytest.raises(EngineError, match=f"is not where the API is: write {server.url}#rules"):

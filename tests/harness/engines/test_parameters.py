@@ -7,7 +7,7 @@ import json
 import pytest
 
 from factuality_harness.harness.engines import Sampling
-from factuality_harness.harness.engines.parameters import Parameters
+from factuality_harness.harness.engines.parameters import STRAYS, Parameters
 
 GREEDY = Sampling(max_tokens=9)
 DRAWN = Sampling(max_tokens=9, temperature=0.8, top_p=0.9, top_k=40, seed=3)
@@ -127,6 +127,47 @@ def test_a_constraint_without_effect_is_given_another_form(answer: str, held: bo
         assert parameters.learned == ["with response_format instead of structured_outputs"]
         assert parameters.ignored(parameters.body(LABEL), LABEL, answer)
         assert not parameters.ignored(parameters.body(LABEL), LABEL, answer)
+
+
+HELD, STRAY, CUT = "a", "The answer is a.", "The answer is that"
+
+
+@pytest.mark.parametrize(
+    ("answers", "changed_by"),
+    [
+        ([STRAY], 1),  # nothing speaks for the form yet
+        ([HELD, STRAY, HELD, STRAY], None),
+        ([HELD, *[STRAY] * (STRAYS - 1), HELD, *[STRAY] * (STRAYS - 1)], None),
+        ([HELD, *[STRAY] * STRAYS], 1 + STRAYS),
+        ([HELD, STRAY, HELD, *[STRAY] * STRAYS], 3 + STRAYS),
+        ([CUT], 1),  # no beginning of a label, so not held either
+        (["<think>Well, is it a? Or", STRAY], 2),
+        (["{", STRAY], 2),
+        ([HELD, *[CUT] * STRAYS], 1 + STRAYS),
+    ],
+)
+def test_a_form_that_has_held_an_answer_outlives_strays(answers: list[str], changed_by: int | None) -> None:
+    parameters = Parameters({})
+    sent = parameters.body(LABEL)
+    changed = []
+    for number, answer in enumerate(answers, 1):
+        cut = answer not in (HELD, STRAY)
+        if parameters.ignored(sent, LABEL, answer, cut=cut):
+            changed.append(number)
+    assert changed == ([] if changed_by is None else [changed_by])
+    assert ("structured_outputs" in parameters.body(LABEL)) is (changed_by is None)
+
+
+def test_each_form_has_its_own_record() -> None:
+    parameters = Parameters({})
+    first = parameters.body(LABEL)
+    assert not parameters.ignored(first, LABEL, HELD)
+    assert [parameters.ignored(first, LABEL, STRAY) for _ in range(STRAYS)] == [*[False] * (STRAYS - 1), True]
+    second = parameters.body(LABEL)
+    assert "response_format" in second
+    assert parameters.ignored(first, LABEL, STRAY), "on its way meanwhile"
+    assert parameters.ignored(second, LABEL, STRAY), "which has held nothing"
+    assert not {"response_format", "structured_outputs"} & parameters.body(LABEL).keys()
 
 
 def test_a_users_own_constraint_is_left_alone() -> None:
