@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pair": ("training.preferences.command:pair", "Best against worst answer of every question."),
     "masks": ("training.mask_dpo.command:write_masks", "Token masks of preference pairs, as JSON rows."),
     "train mask_dpo": ("training.mask_dpo.train:main", "Mask-DPO, DPO and the other preference losses."),
+    "train token_scores": ("training.mask_dpo.token_scores:main", "SePO's token scores, for training under ZeRO-3."),
     "train sft": ("training.sft:main", "Supervised fine-tuning on the chosen answers."),
     "memory": ("training.memory:memory", "Memory a GPU that a recipe needs, estimated."),
     "sweep run": ("training.sweep.command:run", "Run experiments cell by cell, on this machine or Slurm."),
@@ -58,7 +59,7 @@ GROUPS = {
     "cache": "The answer cache.",
     "world": "The fact world, a test bed.",
 }
-PASSED_ON = ("train mask_dpo", "train sft")  # their options, --help too, are TRL's to read
+PASSED_ON = ("train mask_dpo", "train sft", "train token_scores")  # their options, --help too, are TRL's to read
 
 
 def make_app() -> App:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -23,12 +24,13 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import ModelConfig, get_quantization_config
 
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.io.manifest import manifest, write_manifest
-from factuality_harness.harness.io.models import check_model_folder
+from factuality_harness.harness.io.models import adapter_base, check_model_folder
 from factuality_harness.harness.io.write import json_text
 from factuality_harness.training.arguments import PairArguments
 
@@ -38,7 +40,8 @@ PACKAGES = ("trl", "peft", "accelerate", "deepspeed", "datasets")
 def load_model(name: str | None, model_args: ModelConfig, trust_remote_code: bool = False) -> PreTrainedModel:
     """The causal language model of a checkpoint, in the type, attention and quantization that `model_args` asks for.
 
-    Raises HarnessError naming the folder when it cannot be loaded.
+    An adapter's folder gives its base with the adapter merged in. Raises HarnessError naming the folder when it cannot
+    be loaded.
     """
     name = check_model_folder(name)
     options: dict[str, Any] = {
@@ -50,8 +53,15 @@ def load_model(name: str | None, model_args: ModelConfig, trust_remote_code: boo
     quantization = get_quantization_config(model_args)
     if quantization is not None:
         options |= {"quantization_config": quantization, "device_map": {"": torch.cuda.current_device()}}
+    base = adapter_base(name)
+    if base and (quantization is not None or is_deepspeed_zero3_enabled()):
+        raise HarnessError(
+            f"{name}: an adapter cannot be merged into quantized or partitioned weights; merge it first "
+            "(merge_adapter: true where it is trained)"
+        )
     try:
-        return AutoModelForCausalLM.from_pretrained(name, **options)
+        model = AutoModelForCausalLM.from_pretrained(base or name, **options)
+        return PeftModel.from_pretrained(model, name).merge_and_unload() if base else model
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise HarnessError(f"{name}: cannot be loaded as a causal language model ({_short(error)})") from error
 

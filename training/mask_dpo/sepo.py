@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from datasets import Dataset
@@ -17,7 +16,6 @@ from transformers import PreTrainedModel
 
 from factuality_harness.training.mask_dpo.batches import PairCollator, pair_row
 from factuality_harness.training.mask_dpo.logps import CountingPositions, counting_token_logps
-from factuality_harness.training.mask_dpo.reference import load_columns, save_columns
 
 Scores = list[list[float]]
 
@@ -69,55 +67,41 @@ def select_tokens(
     return selected, Selection(*counting("chosen"), *counting("rejected"))
 
 
-def cached_scores(
-    dataset: Dataset,
-    open_models: Callable[[], tuple[PreTrainedModel, PreTrainedModel]],
-    *,
-    folder: Path,
-    key: str,
-    device: torch.device,
-    batch_size: int,
-    progress: bool = True,
-) -> tuple[Scores, Scores]:
-    """`token_rewards`, from the cache when `key` is there.
-
-    open_models: gives (oracle, reference); called only when something must be computed.
-    """
-    columns = load_columns(folder, key, len(dataset))
-    if columns is None:
-        oracle, reference = (model.to(device).eval() for model in open_models())  # type: ignore[arg-type]
-        chosen, rejected = token_rewards(dataset, oracle, reference, device, batch_size, progress)
-        columns = {"chosen": chosen, "rejected": rejected}
-        save_columns(folder, key, columns)
-    return columns["chosen"], columns["rejected"]
-
-
 @torch.no_grad()
 def token_rewards(
     dataset: Dataset,
-    oracle: PreTrainedModel,
-    reference: PreTrainedModel,
+    models: Sequence[Callable[[], PreTrainedModel]],
     device: torch.device,
     batch_size: int,
     progress: bool = True,
 ) -> tuple[Scores, Scores]:
-    """log oracle - log ref of every counting token of every row, nats: chosen, then rejected, in the rows' order."""
+    """log oracle - log ref of every counting token of every row, nats: chosen, then rejected, in the rows' order.
+
+    models: open the oracle and the reference, which are on the device one after the other.
+    """
+    good, plain = (_token_logps(dataset, opened().to(device).eval(), device, batch_size, progress) for opened in models)
+    chosen, rejected = (
+        [[a - b for a, b in zip(*row, strict=True)] for row in zip(*side, strict=True)]
+        for side in zip(good, plain, strict=True)
+    )
+    return chosen, rejected
+
+
+def _token_logps(
+    dataset: Dataset, model: PreTrainedModel, device: torch.device, batch_size: int, progress: bool
+) -> tuple[Scores, Scores]:
     order = sorted(range(len(dataset)), key=lambda row: dataset[row]["length"], reverse=True)
     collate, counting = PairCollator(pad_token_id=0), CountingPositions()
-    for model in (oracle, reference):
-        counting.attach(model)
-    scores: tuple[Scores, Scores] = ([[] for _ in order], [[] for _ in order])
-    with tqdm(total=len(dataset), desc="token rewards", unit="pair", disable=not progress) as bar:
+    counting.attach(model)
+    logps: tuple[Scores, Scores] = ([[] for _ in order], [[] for _ in order])
+    with tqdm(total=len(dataset), desc="token scores", unit="pair", disable=not progress) as bar:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             batch = {k: v.to(device) for k, v in collate([dataset[row] for row in rows]).items()}
-            both = [
-                counting_token_logps(model, counting, batch["input_ids"], batch["completion_mask"])
-                for model in (oracle, reference)
-            ]
-            rewards = [(good - plain).tolist() for good, plain in zip(*both, strict=True)]
-            for side, values in zip(scores, (rewards[: len(rows)], rewards[len(rows) :]), strict=True):
-                for row, value in zip(rows, values, strict=True):
+            found = counting_token_logps(model, counting, batch["input_ids"], batch["completion_mask"])
+            values = [v.tolist() for v in found]
+            for side, of_side in zip(logps, (values[: len(rows)], values[len(rows) :]), strict=True):
+                for row, value in zip(rows, of_side, strict=True):
                     side[row] = value
             bar.update(len(rows))
-    return scores
+    return logps

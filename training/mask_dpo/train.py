@@ -3,40 +3,26 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import is_peft_model
-from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
-from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import ModelConfig, get_peft_config
 
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.io.models import check_model_folder
 from factuality_harness.training.arguments import PairArguments, Words, parse_arguments
 from factuality_harness.training.checkpoints import (
     checkpoint_to_resume,
     load_model,
     load_tokenizer,
-    main_process,
-    tell,
     train_and_save,
 )
 from factuality_harness.training.mask_dpo.batches import masked_datasets
 from factuality_harness.training.mask_dpo.config import MaskDPOConfig
-from factuality_harness.training.mask_dpo.reference import (
-    cache_folder,
-    content_key,
-    dataset_digest,
-    files_digest,
-    weights_digest,
-)
-from factuality_harness.training.mask_dpo.sepo import Selection, cached_scores, select_tokens
+from factuality_harness.training.mask_dpo.token_scores import key_tokens
 from factuality_harness.training.mask_dpo.trainer import MaskDPOTrainer
 
 
@@ -71,10 +57,7 @@ def train(
         model = load_model(model_args.model_name_or_path, model_args, config.trust_remote_code)
     settings: dict[str, Any] = {}
     if config.preference_loss == "sepo":
-        for name in datasets:
-            datasets[name], selection = _key_tokens(datasets[name], model, config, model_args, given is not None)
-            settings[f"sepo_{name}"] = asdict(selection)
-            tell(f"{name}: {selection}")
+        datasets, settings = key_tokens(datasets, model, config, model_args, given is not None)
 
     peft_config = get_peft_config(model_args)
     reference = None
@@ -88,7 +71,7 @@ def train(
         eval_dataset=datasets.get("eval"),
         processing_class=tokenizer,
         peft_config=peft_config,
-        weights=_digest_of_files(model_args, config) if given is None else None,
+        loaded_from=None if given else (model_args.model_name_or_path or "", model_args.model_revision),
         callbacks=[*callbacks],
     )
     if config.merge_adapter and trainer._sharded:
@@ -108,43 +91,6 @@ def save(trainer: MaskDPOTrainer, output: Path) -> None:
         merged = copy.deepcopy(trainer.accelerator.unwrap_model(trainer.model)).merge_and_unload()
         merged.save_pretrained(output)
         trainer.processing_class.save_pretrained(output)
-
-
-def _key_tokens(
-    dataset: Dataset, model: PreTrainedModel, config: MaskDPOConfig, model_args: ModelConfig, given: bool
-) -> tuple[Dataset, Selection]:
-    """SePO's selection by the configured oracle. Under ZeRO-3 the scores must be in the cache already."""
-    oracle = check_model_folder(config.sepo_oracle)
-    if not Path(oracle).is_dir():
-        raise HarnessError(f"sepo_oracle {oracle}: name a local checkpoint folder")
-    name = model_args.model_name_or_path or ""
-    base = files_digest(name) if not given and Path(name).is_dir() else weights_digest(model)
-
-    def models() -> tuple[PreTrainedModel, PreTrainedModel]:
-        if is_deepspeed_zero3_enabled():
-            raise HarnessError("sepo: under ZeRO-3 the token scores must be cached first; run once without ZeRO-3")
-        return load_model(oracle, model_args, config.trust_remote_code), model
-
-    with config.main_process_first(desc="SePO token scores"):
-        scores = cached_scores(
-            dataset,
-            models,
-            folder=cache_folder(config.reference_cache),
-            key=content_key("sepo", files_digest(oracle), base, str(model.dtype), dataset_digest(dataset)),
-            device=config.device,
-            batch_size=config.per_device_train_batch_size,
-            progress=main_process() and not config.disable_tqdm,
-        )
-    return select_tokens(dataset, scores, config.sepo_chosen_share, config.sepo_rejected_share)
-
-
-def _digest_of_files(model_args: ModelConfig, config: MaskDPOConfig) -> str | None:
-    """Digest from the files where the weights may lie in pieces over the processes; None: take the weights'."""
-    name = model_args.model_name_or_path or ""
-    sharded = config.deepspeed is not None or os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
-    if not sharded or not Path(name).is_dir():
-        return None
-    return files_digest(name)
 
 
 def parse(argv: Sequence[str]) -> tuple[PairArguments, MaskDPOConfig, ModelConfig]:

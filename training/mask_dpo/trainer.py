@@ -40,8 +40,8 @@ from factuality_harness.training.mask_dpo.reference import (
     content_key,
     dataset_digest,
     load_columns,
+    model_key,
     save_columns,
-    weights_digest,
 )
 
 # Padding tokens worth one more forward pass: launching one costs a GPU far more than a CPU.
@@ -72,12 +72,14 @@ class MaskDPOTrainer(DPOTrainer):
         train_dataset: Dataset,
         processing_class: PreTrainedTokenizerBase,
         eval_dataset: Dataset | None = None,
-        weights: str | None = None,
+        loaded_from: tuple[str, str | None] | None = None,
         **kwargs: Any,
     ) -> None:
-        """weights: digest of the reference's weights where the caller has it; else it is taken of `model`."""
+        """loaded_from: checkpoint (and its revision on the hub) whose files hold the reference's weights; a model
+        without files is told by its tensors."""
         self._counting = CountingPositions()
-        self._weights = weights
+        self._loaded_from = loaded_from or (None, None)
+        self._model_key = ""
         self._tokens_seen, self._clock = 0.0, time.perf_counter()
         pad = processing_class.pad_token_id
         super().__init__(
@@ -180,10 +182,10 @@ class MaskDPOTrainer(DPOTrainer):
 
     def _reference_key(self, dataset: Dataset) -> str:
         model = self.ref_model if self.ref_model is not None else self.model
-        if self._weights is None:
-            self._weights = weights_digest(self.accelerator.unwrap_model(model))
-        precision = (str(model.dtype), str(self.accelerator.mixed_precision))
-        return content_key("reference_logps", self._weights, precision, dataset_digest(dataset))
+        self._model_key = self._model_key or model_key(self.accelerator.unwrap_model(model), *self._loaded_from)
+        return content_key(
+            "reference_logps", self._model_key, str(self.accelerator.mixed_precision), dataset_digest(dataset)
+        )
 
     def _reference_logps(self, dataset: Dataset, name: str, batch_size: int) -> dict[str, list[float]]:
         model: nn.Module = self.ref_model if self.ref_model is not None else self.model

@@ -13,7 +13,7 @@ from typing import Any
 
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.manifest import sha256
-from factuality_harness.harness.io.models import check_model_folder
+from factuality_harness.harness.io.models import check_model_folder, weights_at_a_glance
 from factuality_harness.harness.lm_eval_plugin.discovery import tasks_folder
 from factuality_harness.harness.questions import digest, load_questions
 from factuality_harness.harness.world.generate import BaseConfig, WorldConfig
@@ -22,6 +22,17 @@ from factuality_harness.training.sweep.experiment import Cell, Experiment
 from factuality_harness.training.sweep.schema import hidden_model
 
 FORMAT = 1  # of what stages write; raising it makes every stage run again
+UNSCORED = frozenset(
+    [
+        "learning_rate",
+        "num_train_epochs",
+        "sepo_gamma",
+        "sepo_chosen_share",
+        "sepo_rejected_share",
+        "seed",
+    ]
+)
+"""Settings of a training that do not change what SePO's oracle says of a token."""
 SEED_GAP = 1000  # sample k of a stage has seed + k
 
 
@@ -67,7 +78,10 @@ class _Builder:
         self.experiment = experiment
 
     def stage(self, kind: str, settings: Mapping[str, Any], **needs: str) -> str:
-        text = json.dumps([FORMAT, kind, settings, needs], sort_keys=True)
+        deciding = {role: name for role, name in needs.items() if role != "tokens"}  # they follow from the others
+        models = [name.removeprefix("model:") for name in deciding.values() if name.startswith("model:")]
+        files = [weights_at_a_glance(name) for name in models if Path(name).is_dir()]
+        text = json.dumps([FORMAT, kind, settings, deciding, *files], sort_keys=True)
         name = f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         plain = json.loads(json.dumps(settings))
         launch = self.experiment.launch.get(kind, "")
@@ -195,12 +209,15 @@ class _Builder:
             recipe = read_settings(step["recipe"], "recipes")
         except HarnessError as error:
             raise HarnessError(f"{where}: {error}") from error
-        for place in ("model_name_or_path", "pairs", "output_dir", "sepo_oracle"):
+        for place in ("model_name_or_path", "pairs", "output_dir", "sepo_oracle", "sepo_scores"):
             recipe.pop(place, None)  # the sweep's to say
         arguments = {**recipe, **step.get("arguments", {}), "seed": seed}
         needs = {**_model(model), "pair": pairs}
         if "oracle" in step:
             needs["oracle"] = self.train(step["oracle"], model, pairs, seed, where)
+            # A stage of its own: training may hold no model whole. Only what decides the scores is part of it.
+            scored = {key: value for key, value in arguments.items() if key not in UNSCORED}
+            needs["tokens"] = self.stage("tokens", {"arguments": scored}, **needs)
         return self.stage("train", {"trainer": step.get("trainer", "mask_dpo"), "arguments": arguments}, **needs)
 
 

@@ -28,7 +28,7 @@ from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.world.generate import BaseConfig, WorldConfig
 from factuality_harness.training.preferences.pairing import PairRules
 
-Kind = Literal["base", "questions", "sample", "annotate", "select", "pair", "train", "score", "distances"]
+Kind = Literal["base", "questions", "sample", "annotate", "select", "pair", "tokens", "train", "score", "distances"]
 STAGES: tuple[str, ...] = get_args(Kind)
 Name = Annotated[str, Field(min_length=1)]
 Options = dict[str, Any]

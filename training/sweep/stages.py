@@ -31,6 +31,7 @@ from factuality_harness.harness.questions import load_questions
 from factuality_harness.harness.world.base import build_base
 from factuality_harness.harness.world.generate import BaseConfig, WorldConfig, world_of
 from factuality_harness.training import sft
+from factuality_harness.training.mask_dpo import token_scores
 from factuality_harness.training.mask_dpo import train as mask_dpo
 from factuality_harness.training.mask_dpo.pairs import write_pairs
 from factuality_harness.training.preferences import Pairing, PairRules
@@ -45,6 +46,7 @@ from factuality_harness.training.sweep.store import Store
 
 TRAINERS = {"mask_dpo": mask_dpo, "sft": sft}
 QUESTIONS, SAMPLES, ANNOTATIONS, PAIRS = "questions.jsonl", "samples.jsonl", "annotations.jsonl", "pairs.jsonl"
+SCORES = "scores.jsonl"
 
 
 def resumes(stage: Stage) -> bool:
@@ -134,7 +136,15 @@ def _arguments(stage: Stage, inputs: Mapping[str, str], folder: Path) -> dict[st
     arguments["pairs"] = f"{inputs['pair']}/{PAIRS}"
     if "oracle" in inputs:
         arguments["sepo_oracle"] = inputs["oracle"]
+        arguments["sepo_scores"] = f"{inputs.get('tokens', folder)}/{SCORES}"
     return arguments
+
+
+def _tokens(stage: Stage, inputs: Mapping[str, str], folder: Path) -> Command:
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(_arguments(stage, inputs, folder), sort_keys=True), encoding="utf-8")
+    argv = ["train", "token_scores", "--config", str(recipe), "--disable_tqdm", "true"]
+    return Command("factuality", "factuality_harness", argv, lambda: token_scores.main(*argv[2:]))
 
 
 def check_stages(plan: Plan, store: Store) -> None:
@@ -268,6 +278,7 @@ def _pair(settings: dict[str, Any], inputs: Mapping[str, str], folder: Path) -> 
 COMMANDS: dict[str, Callable[[Stage, Mapping[str, str], Path], Command]] = {
     "sample": _sample,
     "annotate": _annotate,
+    "tokens": _tokens,
     "train": _train,
     "score": _score,
 }

@@ -53,6 +53,12 @@ def run(tmp_path: Path, name: str, pairs: int = 16, **changes):
     return train(PairArguments(pairs=str(file)), config(out, **changes), model), out
 
 
+def tiny_dataset(pairs: int):
+    """Rows of tiny pairs, and the tokenizer that made them."""
+    tokenizer = tiny_tokenizer()
+    return to_dataset([mask_pair(pair, tokenizer) for pair in tiny_pairs(pairs)]), tokenizer
+
+
 def losses(out: Path) -> list[float]:
     rows = [json.loads(line) for line in (out / "loss_curve.jsonl").read_text().splitlines()]
     return [row["loss"] for row in rows if "loss" in row]

@@ -12,6 +12,7 @@ from factuality_harness.training.sweep.experiment import load_experiment
 from factuality_harness.training.sweep.plan import Plan, make_plan, stages_of
 from tests.helpers import experiments
 from tests.helpers.paths import ROOT
+from tests.helpers.tiny import save_tiny, tiny_model
 
 EXPERIMENTS = Path("training/experiments")
 
@@ -269,3 +270,19 @@ def test_the_experiments_here_form_plans(model):
     if model in ("world", "llama31-8b"):
         numbers = {load_experiment(file).table.get("number") for file in files}
         assert {*range(1, 13)} <= numbers
+
+
+def test_a_retrained_checkpoint_in_the_same_place_is_another_model(tmp_path):
+    folder = save_tiny(tmp_path / "m")
+    settings = {**experiments.TINY, "model": str(folder), "questions": {"file": "mini:train"}, "judge": "lexical"}
+    settings = {key: value for key, value in settings.items() if key not in ("world", "base")}
+    settings["score"] = {"tasks": ["anah_factuality_mini"]}
+
+    def ids():
+        return {stage.kind: stage.id for stage in plan_of(tmp_path, defaults=settings).stages.values()}
+
+    before = ids()
+    assert ids() == before
+    tiny_model(seed=1).save_pretrained(folder)
+    changed = {kind for kind, name in ids().items() if before[kind] != name}
+    assert changed == before.keys() - {"questions"}

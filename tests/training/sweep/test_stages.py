@@ -27,6 +27,7 @@ from factuality_harness.training.sweep.selection import _amount, choose, choose_
 from factuality_harness.training.sweep.stages import COMMANDS, check_stages, resumes, run_stage
 from factuality_harness.training.sweep.store import Store
 from tests.helpers import experiments
+from tests.helpers.tiny import save_pairs, save_tiny
 
 WORLD = World(WorldConfig(clusters=8, topics=(4, 1, 2), bio_clusters=1))
 QUESTIONS = WORLD.questions("train")
@@ -307,3 +308,25 @@ def test_training_on_test_questions_without_topics_is_refused(tmp_path):
                 refuse_test_topics(pairs, test, Store(tmp_path))
         else:
             refuse_test_topics(pairs, test, Store(tmp_path))
+
+
+def test_token_scores_are_a_stage_whose_file_the_training_reads(tmp_path):
+    """Oracle, scores, training: each a stage, with the command lines that a user would type."""
+    pairs = tmp_path / "store" / "stages" / "pair-1"
+    save_pairs(pairs.mkdir(parents=True) or pairs / "pairs.jsonl", 4)
+    model = f"model:{save_tiny(tmp_path / 'tiny')}"
+    oracle = f"model:{save_tiny(tmp_path / 'oracle', seed=1)}"
+    arguments = {"preference_loss": "sepo", "masking": "none", "use_cpu": True, "report_to": "none", "max_length": 256}
+    arguments |= {"save_strategy": "no", "num_train_epochs": 1}
+    needs = {"model": model, "pair": "pair-1", "oracle": oracle}
+    store = Store(tmp_path / "store")
+    for stage in (
+        Stage("tokens", "tokens-1", {"arguments": arguments}, needs),
+        Stage("train", "train-1", {"trainer": "mask_dpo", "arguments": arguments}, {**needs, "tokens": "tokens-1"}),
+    ):
+        (line,) = run_stage(stage, store, store.begin(stage, resume=False))
+        assert f"factuality train {'token_scores' if stage.kind == 'tokens' else 'mask_dpo'} --config" in line
+    scores = store.folder("tokens-1") / "scores.jsonl"
+    assert len(scores.read_text().splitlines()) == 5
+    assert str(scores) in (store.folder("train-1") / "recipe.yaml").read_text()
+    assert (store.folder("train-1") / "model.safetensors").is_file()
