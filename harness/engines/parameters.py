@@ -20,7 +20,7 @@ from factuality_harness.harness.thinking import set_thinking_aside
 log = logging.getLogger(__name__)
 
 _REFUSAL = re.compile(
-    r"unsupported|not supported|does not support|doesn't support|unrecogni[sz]ed|unknown|extra (?:fields|inputs)"
+    r"unsupported|n[o'’]t (?:\w+ )?support|incompatible|unrecogni[sz]ed|unknown|extra (?:fields|inputs)"
     r"|extra_forbidden|not permitted|not allowed|can ?not both|only one|unexpected|deprecated|not available"
     r"|only the default|additional propert|no longer|not a valid|invalid (?:param|arg|value|type)|instead"
     r"|mutually exclusive",

@@ -12,6 +12,19 @@ from factuality_harness.harness.engines.parameters import STRAYS, Parameters
 GREEDY = Sampling(max_tokens=9)
 DRAWN = Sampling(max_tokens=9, temperature=0.8, top_p=0.9, top_k=40, seed=3)
 LABEL = Sampling(max_tokens=9, choices=("a", "b"))
+LABEL_FORMAT = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "label",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {"label": {"type": "string", "enum": ["a", "b"]}},
+            "required": ["label"],
+            "additionalProperties": False,
+        },
+    },
+}
 
 REFUSALS = [
     (
@@ -33,6 +46,29 @@ REFUSALS = [
         DRAWN,
         '{"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}',
         {"temperature": 0.8, "max_tokens": 9, "top_p": 0.9, "top_k": 40},
+    ),
+    (
+        GREEDY,  # LiteLLM's own words, from here on
+        "litellm.UnsupportedParamsError: O-series models don't support temperature=0. Only temperature=1 is supported.",
+        {"max_tokens": 9, "temperature": 1},
+    ),
+    (
+        GREEDY,
+        "gpt-5 doesn't support temperature=0 while reasoning is active. Only temperature=1 is supported unless "
+        "reasoning_effort resolves to 'none', either set explicitly on the request or declared as the model's default. "
+        "To drop unsupported params set `litellm.drop_params = True`",
+        {"max_tokens": 9, "temperature": 1},
+    ),
+    (
+        DRAWN,
+        "anthropic does not support parameters: ['seed'], for model=claude-sonnet-4-5. To drop these, set "
+        "`litellm.drop_params=True`. If you want to use these params dynamically send allowed_openai_params=['seed']",
+        {"temperature": 0.8, "max_tokens": 9, "top_p": 0.9, "top_k": 40},
+    ),
+    (
+        LABEL,
+        "ollama does not support parameters: ['structured_outputs'], for model=llama",
+        {"temperature": 0.0, "max_tokens": 9, "response_format": LABEL_FORMAT},
     ),
     (
         DRAWN,
