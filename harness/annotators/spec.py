@@ -134,6 +134,11 @@ class JudgeSpec:
         return JUDGES[self.name].needs_engine
 
     @property
+    def of_facts(self) -> bool:
+        """Whether it decides single facts, and not sentences."""
+        return not JUDGES[self.name].sentences
+
+    @property
     def recorded(self) -> str:
         """The judge as annotations name it, without the place where its model was served.
 
@@ -162,7 +167,8 @@ class JudgeSpec:
         if not (judge.sentences or facts):
             raise HarnessError(
                 f"judge {self.name!r} decides single facts, it does not label the sentences of an answer; take another "
-                "judge here, or the FActScore tasks, `factuality score-facts` or `factuality judge-card` with this one"
+                "judge here, or the FActScore tasks, `factuality label`, `factuality score-facts` or `factuality "
+                "judge-card` with this one"
             )
         cls = judge.load()
         own, of_engine = split_options(cls, self.engine, options, "judge_args")

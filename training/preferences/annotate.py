@@ -10,9 +10,12 @@ from typing import Any
 
 from factuality_harness.harness.annotate import DocumentedResponse, annotate
 from factuality_harness.harness.annotation import Label
+from factuality_harness.harness.annotators.base import Annotator
 from factuality_harness.harness.annotators.spec import JudgeSpec, usage_of
 from factuality_harness.harness.dry_run import DryRun
 from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.factscore.evaluator import FactScorer, open_scorer
+from factuality_harness.harness.factscore.knowledge import open_knowledge
 from factuality_harness.harness.io.jsonl import read_jsonl
 from factuality_harness.harness.io.manifest import manifest, write_manifest
 from factuality_harness.harness.io.samples import sample_rows
@@ -21,6 +24,7 @@ from factuality_harness.harness.sentences import LANGUAGES
 from factuality_harness.harness.thinking import set_thinking_aside
 from factuality_harness.harness.unjudged import LIMIT, check_unjudged
 from factuality_harness.training.preferences.append_log import append, resume
+from factuality_harness.training.preferences.facts import annotate_facts
 
 _TEXTS = ("question", "response", "document", "language")
 
@@ -69,6 +73,7 @@ def annotate_samples(
     dry: DryRun | None = None,
 ) -> int:
     """Write an annotation per sample to `out` (`Annotation.to_dict`, the sample's number in `extra`), in their order.
+    A judge of facts (`factscore@…`) checks them against the sample's document.
 
     Rows the file already holds are kept, so a rerun goes on where it stopped. Memory is bounded by the annotator's
     window: the samples are read twice, first to find a bad row before any work is spent. What the judge was asked goes
@@ -77,7 +82,11 @@ def annotate_samples(
     at the end when more than `max_unparsed` of the new rows' sentences have no verdict.
     """
     judge = JudgeSpec.parse(spec)
-    annotator = judge.open(judge_args, dry=dry)
+    annotator: Annotator | FactScorer
+    if judge.of_facts:
+        annotator = open_scorer(spec, open_knowledge({}), options=judge_args, dry=dry, style=style, progress=progress)
+    else:
+        annotator = judge.open(judge_args, dry=dry)
     annotator.check()
     total = sum(1 for _ in read_samples(samples))
     if not total:
@@ -93,7 +102,11 @@ def annotate_samples(
         return islice(read_samples(samples), done, None)
 
     numbers = (k for _, k in left())
-    annotations = annotate((item for item, _ in left()), annotator, style=style, progress=progress, total=total - done)
+    items = (item for item, _ in left())
+    if isinstance(annotator, FactScorer):
+        annotations = annotate_facts(items, annotator)
+    else:
+        annotations = annotate(items, annotator, style=style, progress=progress, total=total - done)
     if dry is not None:
         judged = sum(len(annotation.sentences) for annotation in annotations)
         dry.show(annotator.spec, responses=total - done, sentences=judged, already_labelled=done)

@@ -40,6 +40,7 @@ from factuality_harness.training.preferences.pairing import share
 from tests.helpers.cli import command
 from tests.helpers.judge_server import JudgeServer
 from tests.helpers.paths import ROOT
+from tests.helpers.rule_engine import RuleEngine
 
 DOCUMENT = "Alice was born in Paris in 1901. She painted large murals of the northern harbour."
 RIGHT, WRONG_YEAR, HOPE = "Alice was born in Paris in 1901.", "Alice was born in Paris in 1950.", "I hope this helps!"
@@ -576,6 +577,44 @@ def test_ranking_by_factscore(tmp_path):
     out = tmp_path / "p.jsonl"
     assert command("pair")(["--annotations", str(samples), "--rank-by", "factscore", "--out", str(out)]) == 0
     assert [p.chosen.text for p in read_pairs(out)] == [found[0].response]
+
+
+def test_samples_labelled_fact_by_fact_are_ranked_by_factscore(tmp_path):
+    """One topic with two documents: each sample's facts are checked against its own."""
+    samples, out, pairs = tmp_path / "s.jsonl", tmp_path / "a.jsonl", tmp_path / "p.jsonl"
+    asked = {"topic": "Alice", "language": "en", "question": "Who is Alice?"}
+    answers = "Alice was born in Paris, Alice lived in Rome and Alice died in Oslo.", "Alice was born in Paris."
+    documents = "Alice was born in Paris and lived in Rome.", "Alice was born in Berlin."
+    write_jsonl(
+        samples,
+        [
+            {
+                **asked,
+                "question": f"{asked['question']}{' Really?' * number}",
+                "document": document,
+                "sample": k,
+                "response": answer,
+            }
+            for number, document in enumerate(documents)
+            for k, answer in enumerate(answers)
+        ],
+    )
+    rules = RuleEngine()
+
+    def answer(messages):
+        return str(rules.answer(messages).text)
+
+    with JudgeServer(answer) as server:
+        judge = ["--judge", f"factscore@openai:{server.url}#rules"]
+        assert command("label")(["--samples", str(samples), *judge, "--out", str(out)]) == 0
+        assert command("label")(["--samples", str(samples), *judge, "--out", str(out)]) == 0  # nothing left
+    found = list(read_annotations(out))
+    verdicts = [[f["supported"] for facts in a.extra["facts"] for f in facts] for a in found]
+    assert verdicts == [[True, True, False], [True], [False, False, False], [False]]
+    assert {a.topic for a in found} == {"Alice"}
+    assert command("pair")(["--annotations", str(out), "--rank-by", "factscore", "--out", str(pairs)]) == 0
+    (pair,) = read_pairs(pairs)  # the second question's answers are equally wrong
+    assert pair.chosen.text == answers[0]  # one fact of one is less than two of three, by the penalty
 
 
 def test_the_pair_command_writes_pairs_report_and_manifest(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Plans: stages known by what they depend on, shared between cells, in an order that can be run."""
 
+import csv
 import json
 from copy import deepcopy
 from pathlib import Path
@@ -206,7 +207,7 @@ def test_factscore_is_added_as_the_guide_says(tmp_path):
     assert more.table["columns"] == {"bio_factscore_score": "factscore_bio", "anah_factscore_score": "anah_factscore"}
     before, both = make_plan([main]), make_plan([main, more])
     new = [stage for name, stage in both.stages.items() if name not in before.stages]
-    assert len(new) == 7 and {stage.kind for stage in new} == {"score"}  # two trained by three seeds, and the base
+    assert len(new) == 15 and {stage.kind for stage in new} == {"score"}  # two trained by three seeds, nine as they are
     assert {stage.settings["judge"].split("@")[0] for stage in new} == {"factscore"}
     assert all("judge_args" not in stage.settings for stage in new)
 
@@ -286,3 +287,30 @@ def test_a_retrained_checkpoint_in_the_same_place_is_another_model(tmp_path):
     tiny_model(seed=1).save_pretrained(folder)
     changed = {kind for kind, name in ids().items() if before[kind] != name}
     assert changed == before.keys() - {"questions"}
+
+
+def test_table_1_has_a_cell_for_every_row_of_the_paper():
+    experiment = load_experiment(EXPERIMENTS / "llama31-8b" / "table01_main.yaml")
+    rows = {experiment.table["rename"].get(name, name) for cell in experiment.cells for name in cell.labels.values()}
+    with (ROOT / "results" / "paper" / "table01_main.csv").open(encoding="utf-8") as file:
+        assert {row["model"] for row in csv.DictReader(file)} == rows
+    as_they_are = {cell.settings["model"] for cell in experiment.cells if not cell.settings["train"]}
+    assert len(as_they_are) == 9
+
+
+@pytest.mark.parametrize(
+    "name", ["llama31-8b/table01_main", "llama31-8b/table09_factuality", "internlm2-7b/table01_main"]
+)
+def test_facttune_is_ranked_by_factscore_and_scored_as_the_others(name):
+    plan = make_plan([load_experiment(EXPERIMENTS / f"{name}.yaml", seeds=[0])])
+    cells = {cell.labels.popitem()[1]: roles for cell, roles in plan.cells}
+    fact, ours = cells["FactTune"], cells["Mask-DPO"]
+    judges = {
+        who: plan.stages[roles["annotate"]].settings["judge"].split("@")[0]
+        for who, roles in cells.items()
+        if "annotate" in roles
+    }
+    assert (judges["FactTune"], judges["Mask-DPO"]) == ("factscore", "anah_v2")
+    assert plan.stages[fact["pair"]].settings["rank_by"] == "factscore"
+    assert plan.stages[fact["sample"]] == plan.stages[ours["sample"]]
+    assert plan.stages[fact["score"]].settings == plan.stages[ours["score"]].settings
