@@ -1,12 +1,13 @@
 # `make help` lists the targets.
 
 PYTHON ?= python3
+UV ?= uv
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
 WORLD ?= out/sweeps/world
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo report reproduce results demo-results world-results check lint test test-slurm test-vllm test-llama-cpp bench-vllm docs system-packages clean
+.PHONY: help demo report reproduce results demo-results world-results check lint test test-slurm test-vllm test-llama-cpp bench-vllm docs lock-gpu system-packages clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +71,10 @@ bench-vllm: $(VLLM_VENV)/.ready ## annotation speed through vLLM's server
 
 docs: $(VENV)/.ready-dev ## build the documentation, strictly (out/docs)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict --site-dir out/docs
+
+lock-gpu: ## pin the GPU environment anew from what the extras ask for (needs uv; downloads metadata alone)
+	DS_BUILD_OPS=0 $(UV) pip compile pyproject.toml --extra gpu --python-version 3.11 --upgrade --no-annotate --quiet \
+		--python-platform x86_64-unknown-linux-gnu --custom-compile-command 'make lock-gpu' --output-file constraints-gpu.txt
 
 system-packages: ## as root on Debian: the browser and the Slurm that tests use
 	apt-get update -qq

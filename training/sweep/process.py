@@ -32,8 +32,21 @@ def environment(**values: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
+MODULES = {"python": [], "accelerate launch": ["accelerate.commands.launch"], "torchrun": ["torch.distributed.run"]}
+"""Launchers that are modules of this environment, whatever lies on PATH."""
+
+
+def with_this_interpreter(launcher: list[str]) -> list[str]:
+    """The words of a launcher, run by this environment's own Python where it is one of its modules."""
+    for name, module in MODULES.items():
+        words = name.split()
+        if launcher[: len(words)] == words:
+            return [sys.executable, *(["-m", *module] if module else []), *launcher[len(words) :]]
+    return launcher
+
+
 def launch(launcher: list[str], line: list[str]) -> None:
-    launcher = [sys.executable, *launcher[1:]] if launcher[0] == "python" else launcher
+    launcher = with_this_interpreter(launcher)
     try:
         code = subprocess.run([*launcher, *line], preexec_fn=tie_to_parent).returncode
     except OSError as error:
