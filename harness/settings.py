@@ -33,9 +33,36 @@ def read_settings(kind: type[Kind], given: Mapping[str, Any], where: str) -> Kin
     try:
         return kind(**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "options"
-        raise HarnessError(f"{where}: {place} is {first['input']!r}: {first['msg']}") from error
+        option = str(error.errors()[0]["loc"][0])
+        said = f"{option} is {given[option]!r}" if option in given else f"{option} is missing"
+        raise HarnessError(f"{where}: {said}; it must be {_wanted(kind, option)}") from error
+
+
+_TYPES = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "object": "an object",
+    "array": "a list",
+    "null": "null",
+}
+
+
+def _wanted(kind: type[Settings], option: str) -> str:
+    """What an option must be, in words, from its JSON schema."""
+    schema = kind.model_json_schema()["properties"][option]
+    return " or ".join(dict.fromkeys(_words(one) for one in schema.get("anyOf", [schema])))
+
+
+def _words(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return f"one of {', '.join(map(repr, schema['enum']))}"
+    low, high = schema.get("minimum"), schema.get("maximum")
+    bounds = [f"above {schema['exclusiveMinimum']}"] if "exclusiveMinimum" in schema else []
+    if low is not None:
+        bounds.append(f"of at least {low}" if high is None else f"from {low} to {high}")
+    return " ".join([_TYPES[schema["type"]], *bounds])
 
 
 def option_defaults(kind: type) -> dict[str, Any]:

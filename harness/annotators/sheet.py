@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
+from pydantic import PositiveInt
+
 from factuality_harness.harness.annotation import Judgement, Label
 from factuality_harness.harness.annotators.asking import Sheet, SheetAsker, SheetOptions, Unread
 from factuality_harness.harness.annotators.base import Claim, Progress, check_claims
@@ -39,7 +41,7 @@ class SheetJudgeOptions(SheetOptions):
     """window: sentences handed over together. quotes: a line that calls a sentence right or contradicted is taken only
     with a passage that stands in the document; false takes the label alone."""
 
-    window: int = 4096
+    window: PositiveInt = 4096
     quotes: bool = True
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 
 from factuality_harness.harness.engines.batch_jobs import Job, JobStore
 from factuality_harness.harness.engines.batch_lines import MOST_REQUESTS, TRANSIENT
@@ -38,7 +38,7 @@ class BatchOptions(OpenAIOptions):
     """As `openai`, for the trial and for every call; and: poll: seconds between two looks at a batch, at most.
     requests_per_file: at most so many in a file. completion_window: as the server takes it."""
 
-    poll: PositiveFloat | PositiveInt = 300.0
+    poll: PositiveFloat = 300.0
     requests_per_file: Annotated[int, Field(ge=1, le=MOST_REQUESTS)] = MOST_REQUESTS
     completion_window: str = "24h"
 

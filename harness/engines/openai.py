@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 
 from factuality_harness.harness.engines.base import Batch, Conversation, Reply, Sampling
 from factuality_harness.harness.engines.completion import Completion, read_completion
@@ -39,9 +39,9 @@ class OpenAIOptions(Settings):
     """
 
     concurrency: Annotated[int, Field(ge=1, le=4096)] = 64
-    timeout: PositiveFloat | PositiveInt = 600.0
+    timeout: PositiveFloat = 600.0
     retries: Annotated[int, Field(ge=0, le=100)] = 5
-    patience: PositiveFloat | PositiveInt = 6 * 3600.0
+    patience: PositiveFloat = 6 * 3600.0
     reasoning_effort: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     extra_body: dict[str, Any] = Field(default_factory=dict)

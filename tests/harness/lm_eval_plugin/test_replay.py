@@ -114,6 +114,7 @@ def test_answers_nobody_asks_for_are_told(tmp_path: Path, caplog: pytest.LogCapt
 
 
 def test_how_lm_eval_makes_it(tmp_path: Path) -> None:
+    import lm_eval.tasks  # noqa: F401  (what registers our model, and what every run of lm_eval imports)
     from lm_eval.api.registry import get_model
 
     file = write(tmp_path / "a.jsonl", {"question": "Q?", "response": "a"})
