@@ -7,28 +7,22 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.commands import Flag, Several
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.io.jsonl import open_text
 from factuality_harness.harness.io.manifest import manifest, write_manifest
 from factuality_harness.harness.io.write import write_json, write_text
 from factuality_harness.training.shipped import shipped
+from factuality_harness.training.sweep.estimate import estimate
 from factuality_harness.training.sweep.executor import check_executor, run_workers
 from factuality_harness.training.sweep.experiment import Cell, Experiment, load_experiment
-from factuality_harness.training.sweep.plan import Plan, Stage, make_plan, stages_of
-from factuality_harness.training.sweep.schema import STAGES
+from factuality_harness.training.sweep.plan import Plan, make_plan, stages_of
 from factuality_harness.training.sweep.store import Store
 
 STORES = Path("out/sweeps")
-TURNS = 3  # most judge calls a sentence: the protocol of ANAH-v2 and `dialogue`
-SENTENCES = 6  # a response, where the experiment does not say
-QUESTIONS_A_TOPIC = 3
 Experiments = Annotated[
     list[Path], Parameter(help="Files, or shipped ones by name (world/table02_mask.yaml); all of them share stages.")
 ]
@@ -90,57 +84,6 @@ def _counts(states: Sequence[str]) -> str:
 
 def _label(cell: Cell) -> str:
     return f"{', '.join(f'{axis} {value}' for axis, value in cell.labels.items())}, seed {cell.seed}"
-
-
-def estimate(experiments: Sequence[Experiment], plan: Plan, store: Store, workers: int) -> str:
-    """Stages left by kind, with time (measured here, else as the experiment says) and calls of a judge model."""
-    measured: dict[str, list[float]] = defaultdict(list)
-    for path in store.root.glob("stages/*/stage.json"):
-        record = store.record(path.parent.name)
-        measured[record["kind"]].append(record["seconds"])
-    given: dict[str, float] = {}
-    for experiment in experiments:
-        given |= experiment.estimate
-    left = [stage for stage in plan.stages.values() if not store.done(stage.id)]
-    lines, total, unknown = [], 0.0, []
-    for kind in STAGES:
-        stages = [s for s in left if s.kind == kind]
-        if not stages:
-            continue
-        seconds = mean(measured[kind]) if measured[kind] else given.get(kind)
-        calls = sum(_judge_calls(s, plan, given) for s in stages)
-        known = (
-            "time unknown" if seconds is None else f"{seconds:.0f} s each, {'measured' if measured[kind] else 'given'}"
-        )
-        lines.append(f"  {len(stages):4} {kind:9} ({known}){f', up to {calls} judge calls' if calls else ''}")
-        total += (seconds or 0.0) * len(stages)
-        unknown += [kind] if seconds is None else []
-    time = f"about {total / 60 / workers:.0f} min with {workers} workers" if total else "nothing is known about time"
-    rest = f", not counting {', '.join(unknown)}" if unknown and total else ""
-    return "\n".join([f"{len(left)} of {len(plan.stages)} stages to run, {time}{rest}", *lines])
-
-
-def _judge_calls(stage: Stage, plan: Plan, given: Mapping[str, float]) -> int:
-    """At most, for a judge that is a model; sentences a response and test questions as the experiment estimates."""
-    if not JudgeSpec.from_results(stage.settings.get("judge", "")).engine:
-        return 0
-    if stage.kind == "annotate":
-        sample = plan.stages[stage.needs["sample"]]
-        responses = _questions(plan.stages[sample.needs["questions"]], plan) * sample.settings["n"]
-    else:
-        responses = int(given.get("test_questions", 0))
-    return round(responses * given.get("sentences", SENTENCES)) * TURNS
-
-
-def _questions(stage: Stage, plan: Plan) -> int:
-    if "base" in stage.needs:
-        world = plan.stages[stage.needs["base"]].settings["world"]
-        return QUESTIONS_A_TOPIC * world["clusters"] * world["topics"][0]
-    path = Path(stage.settings["file"])
-    if not path.is_file():
-        return 0
-    with open_text(path) as lines:
-        return sum(1 for _ in lines)
 
 
 def load_experiments(paths: Sequence[Path], seeds: Sequence[int] | None = None) -> list[Experiment]:

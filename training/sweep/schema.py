@@ -29,6 +29,7 @@ from factuality_harness.harness.world.generate import BaseConfig, WorldConfig
 from factuality_harness.training.preferences.pairing import PairRules
 
 Kind = Literal["base", "questions", "sample", "annotate", "select", "pair", "tokens", "train", "score", "distances"]
+Amount = Literal["train_questions", "test_questions", "sentences", "facts", "answer_tokens", "document_tokens"]
 STAGES: tuple[str, ...] = get_args(Kind)
 Name = Annotated[str, Field(min_length=1)]
 Options = dict[str, Any]
@@ -236,7 +237,7 @@ class ExperimentFile(_Mapping):
     cells: list[Options] = []
     launch: dict[Kind, Name] = {}
     threads: NonNegativeInt | dict[Kind, NonNegativeInt] = 0
-    estimate: dict[Kind | Literal["sentences", "test_questions"], NonNegativeFloat] = {}
+    estimate: dict[Kind | Amount, NonNegativeFloat] = {}
 
 
 def check(kind: type[BaseModel], data: dict[str, Any], where: str) -> None:

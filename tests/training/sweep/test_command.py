@@ -10,7 +10,8 @@ from copy import deepcopy
 import pytest
 
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.training.sweep.command import estimate, status, write_experiments
+from factuality_harness.training.sweep.command import status, write_experiments
+from factuality_harness.training.sweep.estimate import estimate
 from factuality_harness.training.sweep.experiment import load_experiment
 from factuality_harness.training.sweep.plan import make_plan
 from factuality_harness.training.sweep.schema import STAGES
