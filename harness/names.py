@@ -47,10 +47,10 @@ class Names:
         return alike[0] if len(alike) == 1 else None
 
 
-def spellings(name: str) -> list[str]:
-    """`name`, and other spellings that a source which cannot be searched by `folded` may use."""
-    plain = folded(name)
-    typeset = re.sub('"([^"]*)"', r"“\1”", plain.replace("'", "’"))
-    forms = [name, plain, typeset]
-    forms += [unicodedata.normalize("NFD", form) for form in forms]
-    return list(dict.fromkeys([*forms, *(form.replace(" ", "_") for form in forms)]))
+def glob_patterns(name: str) -> list[str]:
+    """Patterns of SQLite's GLOB that match the spellings of `name`, and others, which `folded` tells apart: any run of
+    characters stands for a space, any character for a quote.
+    """
+    loose = {" ": "*", "'": "?", '"': "?", "[": "[[]", "*": "[*]", "?": "[?]"}
+    forms = [folded(name), unicodedata.normalize("NFD", folded(name))]
+    return list(dict.fromkeys("".join(loose.get(c, c) for c in form) for form in forms))

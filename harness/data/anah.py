@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from factuality_harness.harness.data.biographies import entity_of, hub_rows
+from factuality_harness.harness.data.biographies import hub_rows, topic_of
 from factuality_harness.harness.data.columns import USUAL_COLUMNS, Columns, language_in, texts_of
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import jsonl_files
@@ -117,7 +117,7 @@ def _questions(row: dict[str, Any], where: str, columns: Columns, documents: boo
     elif documents:
         # ANAH-v2 rows name no topic; its questions on one topic share their document.
         topic = f"document-{hashlib.sha256(document.encode()).hexdigest()[:12]}"
-    elif (topic := entity_of(texts[0])) is None:
+    elif (topic := topic_of(texts[0])) is None:
         raise columns.missing("topic", row, where, topic)
     language = language_in(columns.value(row, "language", where), texts[0], where)
     for text in texts:

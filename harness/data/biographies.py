@@ -7,6 +7,7 @@ atomic facts people wrote down, labelled S (supported), NS (not supported) or IR
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,45 @@ def entity_of(question: str) -> str | None:
     for head in (before, before.partition(": ")[2]):
         if text.startswith(head) and text.endswith(after) and len(text) > len(head) + len(after):
             return text[len(head) : len(text) - len(after)].strip() or None
+    return None
+
+
+_ASKED = (
+    r"who(?: is|'s| was) (?P<name>.+)",
+    r"tell me (?:something |more |everything )?about (?P<name>.+)",
+    r"(?:tell me|give me|(?:provide|write)(?: me)?) (?:an? )?(?:(?:short|brief|detailed|complete) )?(?:bio|biography) "
+    r"(?:of|about|on|for) (?P<name>.+)",
+    r"what (?:do you know|can you tell me) about (?P<name>.+)",
+    r"(?P<name>[^的]+?)是(?:谁|誰|何人)",
+    r"(?:谁|誰)是(?P<name>[^的]+)",
+    r"(?:简要|简单|详细|簡要|簡單|詳細)?(?:地)?(?:介绍|介紹)(?:一下)?(?P<name>.+)",
+    r"[写寫](?:一?[篇份个個])?(?:关于|關於)?(?P<name>.+?)的?(?:传记|傳記|小传|小傳|生平|简介|簡介)",
+    r"(?:告诉我|告訴我|讲讲|講講|说说|說說|谈谈|談談)(?:关于|關於)?(?P<name>.+)",
+)
+_POLITE = re.compile(
+    r"^(?:question: |please |(?:can|could) you (?:please )?|请问|請問|请你?|請你?|帮我|幫我)+", re.IGNORECASE
+)
+_LIFE = re.compile(r"的?(?:生平|传记|傳記|简介|簡介|小传|小傳|事迹|事蹟|故事)(?:简介|簡介)?$")
+_INITIAL = re.compile(r"\b(?:[A-Z]|[JS]r|Inc)\.$")  # a full stop that belongs to the name
+# Signs that more is asked than who or what a name is.
+_NO_NAME = re.compile(
+    r"^(?:it|he|she|they|you|this|that|the|a|an|my|your)\b|^[a-z]|[?？,，。;；:：\n]\s*\S*(?:and|wh\w+|how|什么|甚麼|怎|哪)"
+    r"|[?？。！\n]|\b(?:and|or) (?:wh\w+|how|did|does|is|was)\b|[a-z]{3,}[.!] |什么|甚麼|怎么|怎麼|如何|哪"
+)
+
+
+def topic_of(question: str) -> str | None:
+    """The name that a question in one of the usual wordings asks about: "Who was X?", "Tell me about X", "Write a
+    biography of X", "X是谁？", "介绍一下X". None where it asks for more, or for no name.
+    """
+    if (entity := entity_of(question)) is not None:
+        return entity
+    asked = _POLITE.sub("", " ".join(question.split())).rstrip(" ?？。!！")
+    asked = asked if _INITIAL.search(asked) else asked.removesuffix(".")
+    for wording in _ASKED:
+        if found := re.fullmatch(wording, asked, re.IGNORECASE):
+            name = _LIFE.sub("", found["name"]).strip(" \"“”'‘’《》")
+            return None if not name or _NO_NAME.search(name) else name
     return None
 
 

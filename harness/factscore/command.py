@@ -12,7 +12,7 @@ from typing import Any
 
 from factuality_harness.harness.annotators.spec import JudgeSpec, usage_of
 from factuality_harness.harness.commands import ASK, AskingOptions, Judge, JudgeArgs, MaxUnparsed
-from factuality_harness.harness.data.biographies import entity_of, load_labelled, question_about
+from factuality_harness.harness.data.biographies import load_labelled, question_about, topic_of
 from factuality_harness.harness.dry_run import DryRun
 from factuality_harness.harness.engines import AnswerCache
 from factuality_harness.harness.errors import HarnessError
@@ -35,8 +35,9 @@ from factuality_harness.harness.unjudged import LIMIT, check_unjudged
 def load_responses(path: str | Path, language: str = "en") -> list[TopicResponse]:
     """Responses from JSONL: FActScore rows (`topic`, `output`) or rows `question` and/or `topic`, `response`.
 
-    Without a topic it is the entity of "Tell me a bio of <entity>.", and for other questions the question
-    itself. A row's `language` goes before the argument. Raises HarnessError naming file and row.
+    Without a topic it is the name that the question asks about in a usual wording ("Tell me a bio of <name>.", "Who
+    was <name>?"), and for other questions the question itself. A row's `language` goes before the
+    argument. Raises HarnessError naming file and row.
     """
     items = [_item(row, f"{path}, row {number}", language) for number, row in read_rows(path)]
     if not items:
@@ -60,7 +61,7 @@ def _item(row: Mapping[str, Any], where: str, language: str) -> TopicResponse:
         raise HarnessError(f"{where}: no `response` or `output`; the row has {', '.join(row)}")
     if not topic and not question:
         raise HarnessError(f"{where}: neither `topic` nor `question`; facts are checked against the topic's page")
-    topic = topic or entity_of(question or "") or question or ""
+    topic = topic or topic_of(question or "") or question or ""
     spoken = text("language") or language
     if spoken not in LANGUAGES:
         raise HarnessError(f"{where}: language {spoken!r} is not supported; use one of: {', '.join(LANGUAGES)}")

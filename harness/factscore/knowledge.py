@@ -21,7 +21,7 @@ from factuality_harness.harness.data.biographies import hub_rows
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import TABLES
 from factuality_harness.harness.io.tables import read_rows
-from factuality_harness.harness.names import Names, name_of, spellings
+from factuality_harness.harness.names import Names, glob_patterns, name_of
 from factuality_harness.harness.words import EAST_ASIAN
 
 SEPARATOR = "####SPECIAL####SEPARATOR####"
@@ -125,18 +125,25 @@ class SQLiteKnowledge:
 
     def passages(self, title: str) -> tuple[Passage, ...]:
         try:
-            rows = self._rows([title]) or self._rows(spellings(title))
+            text = self._text(title)
         except sqlite3.Error as error:
             raise HarnessError(f"{self._path}: cannot be read ({error})") from error
-        if len(rows) != 1 or not isinstance(rows[0][0], str):  # of several spellings none is the surely right one
+        if not isinstance(text, str):
             return ()
-        pieces = (_MARKERS.sub("", piece).strip() for piece in rows[0][0].split(SEPARATOR))
+        pieces = (_MARKERS.sub("", piece).strip() for piece in text.split(SEPARATOR))
         return tuple(Passage(title, piece) for piece in pieces if piece)
 
-    def _rows(self, titles: list[str]) -> list[tuple[Any]]:
-        places = ", ".join("?" * len(titles))
+    def _text(self, title: str) -> Any:
+        """The page in the spelling in use, as `Names` finds it; None where there is none."""
+        select = "SELECT text FROM documents WHERE title = ?"
         with self._lock:
-            return self._db.execute(f"SELECT text FROM documents WHERE title IN ({places})", titles).fetchall()
+            if row := self._db.execute(select, [title]).fetchone():
+                return row[0]
+            patterns = glob_patterns(title)
+            near = " OR ".join(["title GLOB ?"] * len(patterns))  # on the titles' index alone
+            titles = [name for (name,) in self._db.execute(f"SELECT title FROM documents WHERE {near}", patterns)]
+            spelt = Names(name for name in titles if isinstance(name, str)).find(title)
+            return None if spelt is None else self._db.execute(select, [spelt]).fetchone()[0]
 
     def close(self) -> None:
         with self._lock:
@@ -203,5 +210,6 @@ def missing_error(knowledge: Knowledge, missing: Sequence[str]) -> HarnessError:
     return HarnessError(
         f"{knowledge.name}: no page for {len(missing)} topic{'s' * (len(missing) != 1)}: {named}{more}. "
         "Topics must equal page titles, but for how spaces, quotes and accents are written. "
-        'Add the pages, or leave topics out: missing="skip" (--missing skip).'
+        "Add the pages, name the page in a row's `topic` column, or leave topics out: "
+        'missing="skip" (--missing skip).'
     )

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factuality_harness.harness.data.biographies import entity_of, load_entities, load_labelled, question_about
+from factuality_harness.harness.data.biographies import (
+    entity_of,
+    load_entities,
+    load_labelled,
+    question_about,
+    topic_of,
+)
 from factuality_harness.harness.errors import HarnessError
 
 
@@ -32,6 +38,47 @@ def test_entity_is_read_back(entity: str) -> None:
 @pytest.mark.parametrize("question", ["Who was Ada Lovelace?", "Tell me a bio of .", "", "Tell me a bio of X"])
 def test_other_questions_name_no_entity(question: str) -> None:
     assert entity_of(question) is None
+
+
+@pytest.mark.parametrize(
+    ("question", "topic"),
+    [
+        ("Question: Tell me a bio of Ada Lovelace.", "Ada Lovelace"),
+        ("Tell me a bio of J. K. Rowling", "J. K. Rowling"),
+        ("Who is Ada Lovelace?", "Ada Lovelace"),
+        ("who was  Alexander the Great ?", "Alexander the Great"),
+        ("Who's Björk?", "Björk"),
+        ("Please tell me about Sammy Davis, Jr.", "Sammy Davis, Jr."),
+        ("Tell me more about “Ada Lovelace”.", "Ada Lovelace"),
+        ("Could you please write a short biography of Ada Lovelace?", "Ada Lovelace"),
+        ("Write a biography about Charles III", "Charles III"),
+        ("Give me a bio on O'Neill.", "O'Neill"),
+        ("What do you know about Ada Lovelace?", "Ada Lovelace"),
+        ("爱因斯坦是谁？", "爱因斯坦"),
+        ("谁是鲁迅?", "鲁迅"),
+        ("请介绍一下鲁迅。", "鲁迅"),
+        ("請介紹魯迅的生平", "魯迅"),
+        ("请写一篇关于鲁迅的传记。", "鲁迅"),
+        ("告诉我鲁迅的故事", "鲁迅"),
+        ("Who was it?", None),
+        ("Who is the president of France?", None),
+        ("Who is president?", None),
+        ("Who was Ada Lovelace, and what did she do?", None),
+        ("Who was Ada Lovelace and where was she born?", None),
+        ("Who was Ada Lovelace? Answer in one sentence.", None),
+        ("Tell me about Ada Lovelace. Be brief.", None),
+        ("Tell me about photosynthesis", None),
+        ("When was Ada Lovelace born?", None),
+        ("Who wrote Hamlet?", None),
+        ("Tell me about", None),
+        ("爱因斯坦的老师是谁？", None),
+        ("请介绍一下鲁迅，他是哪里人？", None),
+        ("请介绍如何学习", None),
+        ("", None),
+    ],
+)
+def test_names_are_read_from_the_usual_wordings(question: str, topic: str | None) -> None:
+    assert topic_of(question) == topic
 
 
 def test_text_file(tmp_path: Path) -> None:

@@ -91,6 +91,14 @@ def test_facts_against_a_knowledge_source(tmp_path: Path, answers: str) -> None:
     assert (scores["factscore_no_penalty"], scores["supported"], scores["f1_at_k"]) == (0.75, 0.75, 0.75)
 
 
+def test_questions_in_the_usual_wordings_name_their_pages(tmp_path: Path) -> None:
+    rows = [{"prompt": "Who is Alice?"}, {"prompt": "Tell me about Bob."}, {"prompt": "鲁迅是谁？"}]
+    found = load_questions(lines(tmp_path / "q.jsonl", rows), documents=False)
+    assert [(q.topic, q.language) for q in found] == [("Alice", "en"), ("Bob", "en"), ("鲁迅", "zh")]
+    with pytest.raises(HarnessError, match=r"row 2: no topic .* in topic, name, title, entity; the row has prompt"):
+        load_questions(lines(tmp_path / "q.jsonl", [*rows[:1], {"prompt": "Who wrote Hamlet?"}]), documents=False)
+
+
 def test_a_topic_without_a_page_shows_before_anything_is_generated(tmp_path: Path, answers: str) -> None:
     pages = lines(tmp_path / "k.jsonl", [{"title": "Alice", "text": "Alice."}])
     with pytest.raises(HarnessError, match=r"k.jsonl: no page for 3 topics: 'Bob'"):
