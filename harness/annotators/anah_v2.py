@@ -16,7 +16,12 @@ from factuality_harness.harness.annotation import Label
 from factuality_harness.harness.annotators.base import Claim
 from factuality_harness.harness.annotators.dialogue import READERS, DialogueAnnotator, DialogueOptions, Prompts, Readers
 from factuality_harness.harness.engines import CachedEngine
+from factuality_harness.harness.prompts import prompt
 from factuality_harness.harness.prompts.anah_v2 import UpstreamPrompts, load_prompts
+
+SYSTEM = prompt("anah_v2_system") + "\n"
+"""The system turn of lmdeploy's `internlm2` template, by which the reference runs its annotator, with its last line end
+(Apache-2.0; the same text from lmdeploy 0.2.1 to 0.9)."""
 
 
 class _Prompts:
@@ -79,10 +84,12 @@ def _upstream_first(rule: Callable[[str], Any], otherwise: Callable[[str], Any])
 
 
 class AnahV2Options(DialogueOptions):
-    """As `dialogue`; passages are longer, and the labels are not constrained, since the model was trained on them."""
+    """As `dialogue`; passages are longer, the labels are not constrained, since the model was trained on them, and
+    `system` is what the reference sends first ("" for none)."""
 
     max_tokens: PositiveInt = 1024
     guided: bool = False
+    system: str = SYSTEM
 
 
 class AnahV2Annotator(DialogueAnnotator):

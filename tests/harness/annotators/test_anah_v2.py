@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,8 +10,10 @@ from typing import Any, ClassVar
 import pytest
 
 from factuality_harness.harness.annotation import Judgement, Label
-from factuality_harness.harness.annotators.anah_v2 import AnahV2Annotator
+from factuality_harness.harness.annotators.anah_v2 import SYSTEM, AnahV2Annotator
 from factuality_harness.harness.annotators.base import Claim
+from factuality_harness.harness.annotators.dialogue import DialogueAnnotator
+from factuality_harness.harness.annotators.sheet import SheetAnnotator
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.engines import AnswerCache, CachedEngine, Conversation, Reply, Sampling
 from factuality_harness.harness.engines.base import Batch
@@ -47,9 +50,9 @@ class Scripted:
             yield [(i, Reply(self.answers[turn]))]
 
 
-def annotator(tmp_path: Path, engine: Scripted) -> AnahV2Annotator:
+def annotator(tmp_path: Path, engine: Scripted, **options: Any) -> AnahV2Annotator:
     cached = CachedEngine(engine, AnswerCache(tmp_path / "answers.sqlite"))
-    return AnahV2Annotator(cached, prompt_file=upstream_shape.write(tmp_path), any_checksum=True)
+    return AnahV2Annotator(cached, prompt_file=upstream_shape.write(tmp_path), any_checksum=True, **options)
 
 
 CLAIMS = {
@@ -71,6 +74,7 @@ def test_three_turns_of_upstream_text_make_one_conversation(tmp_path: Path, lang
     assert judge.judge([claim]) == [Judgement(Label.OK, ("Born in 1901.", "Moved in 1920."))]
     texts = {"question": claim.question, "annotation": claim.sentence}
     assert engine.asked[-1] == [
+        {"role": "system", "content": SYSTEM},
         {"role": "user", "content": UPSTREAM.render("fact_check_prompt", language, **texts)},
         {"role": "assistant", "content": engine.answers["one"]},
         {
@@ -103,6 +107,30 @@ def test_labels(tmp_path: Path, answers: dict[str, str], label: Label, requests:
     engine = Scripted(**answers)
     assert annotator(tmp_path, engine).judge([CLAIMS["en"]])[0].label == label
     assert len(engine.asked) == requests
+
+
+def test_the_system_turn_is_the_references_byte_for_byte() -> None:
+    # Of the string that lmdeploy's source gives InternLMChat7B as its meta_instruction, from 0.2.1 to 0.9.2.
+    assert hashlib.sha256(SYSTEM.encode()).hexdigest() == (
+        "5e620617b5f3514ddad14cc3b91859610de70779bcb9f4e93cd552a39c74dc22"
+    )
+
+
+def test_the_system_turn_can_be_another_or_none_and_is_part_of_the_key(tmp_path: Path) -> None:
+    engine = Scripted(one="<No Facts>")
+    openings = []
+    for options in ({}, {}, {"system": ""}, {"system": "Be brief."}):
+        annotator(tmp_path, engine, **options).judge([CLAIMS["en"]])
+        openings.append(engine.asked[-1][0])
+    assert len(engine.asked) == 3
+    assert openings[0] == openings[1] == {"role": "system", "content": SYSTEM}
+    assert openings[2]["role"] == "user"
+    assert openings[3] == {"role": "system", "content": "Be brief."}
+
+
+def test_other_judges_send_no_system_turn_of_their_own() -> None:
+    for kind in (DialogueAnnotator, SheetAnnotator):
+        assert kind.OPTIONS().system == ""
 
 
 def test_the_prompt_file_comes_from_the_judges_options(tmp_path: Path) -> None:
