@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train token_scores": ("training.mask_dpo.token_scores:main", "SePO's token scores, for training under ZeRO-3."),
     "train sft": ("training.sft:main", "Supervised fine-tuning on the chosen answers."),
     "memory": ("training.memory:memory", "Memory a GPU that a recipe needs, estimated."),
+    "doctor": ("training.sweep.command:doctor", "What a run needs, and what of it is missing."),
     "sweep run": ("training.sweep.command:run", "Run experiments cell by cell, on this machine or Slurm."),
     "sweep status": ("training.sweep.command:show_status", "What has run, what is left, what failed."),
     "collect": ("analysis.collect:collect_results", "One small folder of everything a sweep measured."),

@@ -16,6 +16,7 @@ from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.manifest import manifest, write_manifest
 from factuality_harness.harness.io.write import write_json, write_text
 from factuality_harness.training.shipped import shipped
+from factuality_harness.training.sweep.doctor import examine, examine_machine, tell
 from factuality_harness.training.sweep.estimate import estimate
 from factuality_harness.training.sweep.executor import check_executor, run_workers
 from factuality_harness.training.sweep.experiment import Cell, Experiment, load_experiment
@@ -128,9 +129,10 @@ def check_done(plan: Plan, store: Store) -> None:
         raise HarnessError(f"{len(left)} of {len(plan.stages)} stages are not done ({failed} failed)")
 
 
-def _opened(
+def opened(
     paths: Sequence[Path], store: Path | None, seeds: Sequence[int] | None
 ) -> tuple[list[Experiment], Plan, Store]:
+    """Experiments, their plan and their store. Raises HarnessError as those do."""
     experiments = load_experiments(paths, seeds)
     folder = store or STORES / experiments[0].path.resolve().parent.name
     return experiments, make_plan(experiments), Store(folder)
@@ -154,13 +156,13 @@ def run(
     Parameters
     ----------
     dry_run
-        Print the plan and an estimate, run nothing.
+        Print the plan, an estimate and what is missing (`factuality doctor`), run nothing; exit code 2 if something is.
     workers
         Processes or Slurm jobs; default one per core of this machine.
     slurm
         KEY=VALUE …: options of sbatch, such as partition=gpu gpus_per_node=4 time=1440.
     """
-    loaded, plan, place = _opened(experiments, store, seeds)
+    loaded, plan, place = opened(experiments, store, seeds)
     count = (os.cpu_count() or 1) if workers is None else workers
     if count < 1:
         raise HarnessError(f"--workers {count}: at least one is needed")
@@ -175,7 +177,7 @@ def run(
         print(estimate(loaded, plan, place, count))
         for cell, roles in plan.cells:
             print(f"{cell_state(roles, plan, place):8} {cell.name}: {' '.join(roles.values())}")
-        print("\n".join(f"missing, first needed by {where}: {error}" for error, where in plan.missing.items()))
+        tell(examine(loaded, plan, place, elsewhere=executor != "local"))
         return
     plan_file = begin(loaded, plan, place)
     print(estimate(loaded, plan, place, count))
@@ -193,4 +195,17 @@ def run(
 
 def show_status(experiments: Experiments, /, *, store: StoreFolder = None, seeds: Seeds = None) -> None:
     """What has run, what is left, what failed."""
-    print(status(*_opened(experiments, store, seeds)))
+    print(status(*opened(experiments, store, seeds)))
+
+
+def doctor(*experiments: Path, store: StoreFolder = None, elsewhere: Flag = False) -> None:
+    """What a run needs, and what of it is missing; exit code 2 if something is.
+
+    Parameters
+    ----------
+    experiments
+        Files, or shipped ones by name (llama31-8b/table01_main.yaml). Without any: what this machine has.
+    elsewhere
+        Stages run on other machines (a cluster): GPUs here do not matter.
+    """
+    tell(examine(*opened(experiments, store, None), elsewhere=elsewhere) if experiments else examine_machine())

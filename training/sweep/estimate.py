@@ -6,6 +6,7 @@ known yet: questions, answer lengths, sentences. Everything is an estimate; call
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -155,23 +156,24 @@ def _checkpoints(stage: Stage, plan: Plan) -> float:
     model = stage.needs["model"]
     while not model.startswith("model:") and model in plan.stages and "model" in plan.stages[model].needs:
         model = plan.stages[model].needs["model"]
-    parameters = _parameters(model.removeprefix("model:")) if model.startswith("model:") else 0
+    size = parameters(model.removeprefix("model:")) if model.startswith("model:") else 0
     kept = 0.0
     if arguments.get("save_strategy", "no") != "no" and not arguments.get("use_peft"):
         kept = min(float(arguments.get("save_total_limit") or 99), float(arguments.get("num_train_epochs", 3)))
-    return parameters * (WEIGHTS + RESUMABLE * kept)
+    return size * (WEIGHTS + RESUMABLE * kept)
 
 
 @cache
-def _parameters(model: str) -> int:
-    """Of a published or local shape; 0 where none is known without asking the hub."""
+def parameters(model: str) -> int:
+    """Of a published or local shape, else as its name says (`…-72B-…`); 0 where none is known without the hub."""
+    named = re.search(r"(?<![\w.])(\d+(?:\.\d+)?)[bB](?![\w.])", model)
+    if not Path(model).is_dir():
+        return round(float(named[1]) * 1e9) if named else 0
     import torch
     from transformers import AutoModelForCausalLM
 
-    from factuality_harness.training.memory import SIZES, architecture
+    from factuality_harness.training.memory import architecture
 
-    if model not in SIZES and not Path(model).is_dir():
-        return 0
     try:
         with torch.device("meta"):
             return sum(p.numel() for p in AutoModelForCausalLM.from_config(architecture(model)).parameters())

@@ -185,8 +185,13 @@ def test_a_missing_checkpoint_stops_the_run_but_not_the_plan(tmp_path, capsys):
             tmp_path, defaults={**experiments.TINY, "model": "./nowhere", "questions": {"file": "mini:train"}}
         )
     )
-    assert main(["run", path, "--store", str(tmp_path / "store"), "--dry-run"]) == 0
-    assert "missing checkpoint: ./nowhere" in capsys.readouterr().out
+    assert main(["run", path, "--store", str(tmp_path / "store"), "--dry-run"]) == 2  # the whole plan, then this
+    said = capsys.readouterr()
+    assert (
+        "waiting  tiny: base (seed 0): score-" in said.out
+        and "missing model: ./nowhere: no such checkpoint folder" in said.out
+    )
+    assert said.err.endswith("things this needs is missing; see above\n")
     assert main(["run", path, "--store", str(tmp_path / "store")]) == 2
     assert "missing checkpoint: ./nowhere" in capsys.readouterr().err
 
