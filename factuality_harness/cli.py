@@ -48,6 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cache prune": ("harness.cache_command:prune_cache", "Delete a judge's answers from the answer cache."),
     "contamination": ("harness.contamination:contamination", "Overlap between training and test data."),
     "model fetch": ("harness.io.models:fetch_model", "A small real model as a Hugging Face folder."),
+    "model llamafy": ("harness.internlm2.llamafy:llamafy_model", "InternLM2 or ANAH-v2 as a plain Llama folder."),
     "world base": ("harness.world.base:make_base", "A fact world and its base model."),
     "world questions": ("harness.world.command:write_questions", "Questions of a fact world as a file."),
 }
