@@ -106,11 +106,9 @@ SCRIPT: dict[tuple[str, str], str] = {
     ("tasks/judge/README.md", "factuality judge-card --judge SPEC"): HUB,
     ("tasks/world/README.md", "lm_eval --model hf --model_args"): RUN,
     ("training/experiments/README.md", "factuality sweep run world/table08_methods.yaml"): RUN,
-    ("training/recipes/internlm2-7b/README.md", "M=internlm/internlm2-chat-7b; D=out/internlm2-7b"): GPU,
-    (
-        "training/recipes/llama31-8b/README.md",
-        "M=meta-llama/Llama-3.1-8B-Instruct; A=opencompass/anah-v2; D=out/llama31-8b",
-    ): GPU,
+    ("docs/guides/sweep.md", "factuality model llamafy opencompass/anah-v2"): HUB,
+    ("training/recipes/internlm2-7b/README.md", "factuality model llamafy internlm/internlm2-chat-7b"): GPU,
+    ("training/recipes/llama31-8b/README.md", "factuality model llamafy opencompass/anah-v2"): GPU,
     ("training/recipes/llama31-8b/README.md", "D=out/llama31-8b"): GPU,
     (
         "training/recipes/smollm2-135m/README.md",

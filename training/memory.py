@@ -37,7 +37,7 @@ _GROUPED: dict[str, Any] = {
 # Published sizes, so that the estimate needs no hub. InternLM2's blocks are Llama's but for their layout in the files.
 SIZES: dict[str, dict[str, Any]] = {
     "meta-llama/Llama-3.1-8B-Instruct": _GROUPED | {"intermediate_size": 14336, "vocab_size": 128256},
-    "internlm/internlm2-chat-7b": _GROUPED | {"intermediate_size": 14336, "vocab_size": 92544},
+    "out/models/internlm2-chat-7b": _GROUPED | {"intermediate_size": 14336, "vocab_size": 92544},
 }
 
 

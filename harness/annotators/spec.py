@@ -1,7 +1,7 @@
 """A judge's spec: parsed once, opened once, and the name that results give it.
 
 A judge is written NAME or NAME@ENGINE:TARGET: `lexical`, `dialogue@openai:http://host:8000/v1#model`,
-`dialogue@batch:http://host/v1#model`, `dialogue@vllm:model`, `dialogue@hf:model`, `anah_v2@vllm:opencompass/anah-v2`.
+`dialogue@batch:http://host/v1#model`, `dialogue@vllm:model`, `dialogue@hf:model`, `anah_v2@vllm:out/models/anah-v2`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHOICES = (
     "lexical (no model), world (the fact world's sentences only), "
     "dialogue@openai:http://HOST:PORT/v1#MODEL, dialogue@batch:URL#MODEL, dialogue@vllm:MODEL, dialogue@hf:MODEL, "
     "sheet@ENGINE (one request a response; ENGINE as for dialogue), "
-    "anah_v2@openai:URL#MODEL, anah_v2@vllm:opencompass/anah-v2, anah_v2@hf:opencompass/anah-v2; "
+    "anah_v2@openai:URL#MODEL, anah_v2@vllm:FOLDER, anah_v2@hf:FOLDER; "
     "for the FActScore tasks also factscore@openai:URL#MODEL, factscore@vllm:MODEL, factscore@hf:MODEL, "
     "and factscore_sheet@ENGINE (one request a response)"
 )

@@ -213,23 +213,11 @@ def test_factscore_is_added_as_the_guide_says(tmp_path):
 
 
 @pytest.mark.parametrize("model", ["llama31-8b", "internlm2-7b"])
-def test_code_from_the_hub_is_allowed_wherever_internlm2_is_loaded(model):
+def test_no_code_from_the_hub_is_run(model):
     plan = make_plan([load_experiment(file) for file in sorted((EXPERIMENTS / model).glob("[a-z]*.yaml"))])
-    places = {"sample": "engine_args", "score": "model_args", "select": "embedding_args", "train": "arguments"}
-
-    def root(name):
-        while not name.startswith("model:"):
-            name = plan.stages[name].needs["model"]
-        return name
-
-    kinds = set()
     for stage in plan.stages.values():
-        if stage.kind in places and "internlm" in root(stage.needs.get("model", "model:")):
-            kinds.add(stage.kind)
-            assert stage.settings[places[stage.kind]]["trust_remote_code"] is True, stage
-        if "anah_v2" in stage.settings.get("judge", ""):
-            assert stage.settings["judge_args"] == {"trust_remote_code": True}, stage
-    assert kinds == ({*places} if model == "internlm2-7b" else {"sample", "select"})
+        told = json.dumps(stage.settings)
+        assert "trust_remote_code" not in told and "opencompass/anah-v2" not in told and '"internlm/' not in told
 
 
 def test_experiments_still_mean_what_was_measured():
@@ -267,7 +255,8 @@ def test_the_experiments_here_form_plans(model):
     files = sorted((EXPERIMENTS / model).glob("[a-z]*.yaml"))
     plan = make_plan([load_experiment(file) for file in files])
     assert len({cell.experiment for cell, _ in plan.cells}) == len(files)
-    assert all("question_document.jsonl" in error or "smollm2-135m" in error for error in plan.missing)
+    made_first = ("question_document.jsonl", "smollm2-135m", "out/models/anah-v2", "out/models/internlm2-chat-7b")
+    assert all(any(name in error for name in made_first) for error in plan.missing)
     if model in ("world", "llama31-8b"):
         numbers = {load_experiment(file).table.get("number") for file in files}
         assert {*range(1, 13)} <= numbers
