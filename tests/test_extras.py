@@ -18,7 +18,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 
 
 def pins(path: Path) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         name, same, version = line.partition("#")[0].strip().partition("==")
         if same:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import astuple, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ def test_questions_needed_give_the_power_they_promise() -> None:
     assert abs(np.mean(found) - 0.8) < 0.07
 
 
-def run_of(name: str, table: np.ndarray, **extra: int) -> JudgedRun:
+def run_of(name: str, table: np.ndarray, **extra: Any) -> JudgedRun:
     answers: dict[Key, Answer] = {
         ("", f"q{i}", "1"): Answer(f"t{i}", Counts(f"t{i}", 1, int(ok), int(n - ok), **extra), 0)
         for i, (ok, n) in enumerate(table)

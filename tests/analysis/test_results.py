@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -108,7 +109,7 @@ def test_judges_are_named_as_annotations_name_them(spec):
 def test_a_judge_is_the_same_on_another_host_and_another_with_other_arguments(tmp_path):
     def judge(host, arguments=None, spec="dialogue@openai:http://{}:8000/v1#m", **options):
         metadata = {} if arguments is None else {"judge_args": arguments}
-        given = {NEAR: questions(4), "world_best": {"best_of_2": 0.5}}
+        given: Any = {NEAR: questions(4), "world_best": {"best_of_2": 0.5}}
         lm_eval_files(tmp_path, given, judge=spec.format(host), metadata=metadata, **options)
         return {score.judge for score in load_run(tmp_path).values()}
 
@@ -192,7 +193,7 @@ def test_nothing_is_collected_when_something_cannot_be_read(tmp_path, capsys):
 def test_paths_of_this_machine_are_made_portable(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = tmp_path / "out" / "sweeps"
-    data = {
+    data: dict[str, Any] = {
         "commands": [f'python -m x --out {store}/stages/a --metadata \'{{"world": "{tmp_path}/w"}}\''],
         "needs": {"model": "model:/data/models/Llama-3.1-8B", "base": "base-1"},
         "settings": {

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 RECIPE = "training/recipes/world/mask_dpo.yaml"
-TINY = {
+TINY: dict[str, Any] = {
     "world": {"clusters": 4, "topics": [3, 1, 1], "bio_clusters": 1, "bio_topics": 1},
     "base": {"steps": 150, "width": 64, "heads": 2, "feed_forward": 128},
     "questions": {"part": "train", "side": "all"},

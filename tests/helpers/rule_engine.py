@@ -56,7 +56,7 @@ class RuleEngine:
             return Reply(self.verdict(match[1], text[: match.start()]))
         if match := _SENTENCE.search(text):
             return Reply(self.facts(match[1], reminded=False))
-        return Reply(self.facts(_SENTENCE.search(conversation[-3]["content"])[1], reminded=True))  # type: ignore[index]
+        return Reply(self.facts(_SENTENCE.search(conversation[-3]["content"])[1], reminded=True))
 
     @staticmethod
     def facts(sentence: str, reminded: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -39,7 +40,12 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 def tiny_model(seed: int = 0, **settings: int) -> LlamaForCausalLM:
     """Two layers of width 32, random weights of a size that makes distributions far from uniform."""
     torch.manual_seed(seed)
-    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2} | settings
+    size: Any = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    } | settings
     config = LlamaConfig(
         vocab_size=260,
         num_key_value_heads=size["num_attention_heads"],

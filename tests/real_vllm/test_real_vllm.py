@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ def responses(path: Path) -> Path:
 
 def evaluate(judge: str, folder: Path) -> list[list[str]]:
     """Labels of `lm_eval --model replay` with a judge, sentence by sentence."""
-    settings = {"judge": judge, "judge_args": {"guided": True}}
+    settings: dict[str, Any] = {"judge": judge, "judge_args": {"guided": True}}
     if "@vllm:" in judge:
         settings["judge_args"] |= {"dtype": "float32", "enforce_eager": True, "max_model_len": 2048}
     command = [sys.executable, "-m", "lm_eval", "--model", "replay", "--tasks", "anah_factuality_mini"]

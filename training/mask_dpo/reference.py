@@ -91,7 +91,7 @@ def _plain(value: Any) -> Any:
 def _add(digest: Any, name: str, tensor: torch.Tensor) -> None:
     digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
     data = tensor.detach().cpu().contiguous()
-    digest.update(memoryview(data.reshape(-1).view(torch.uint8).numpy()))
+    digest.update(data.reshape(-1).view(torch.uint8).numpy())
 
 
 def files_digest(folder: str | Path) -> str:

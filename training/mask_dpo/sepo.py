@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -79,7 +80,11 @@ def token_rewards(
 
     models: open the oracle and the reference, which are on the device one after the other.
     """
-    good, plain = (_token_logps(dataset, opened().to(device).eval(), device, batch_size, progress) for opened in models)
+
+    def scored(model: Any) -> tuple[Scores, Scores]:
+        return _token_logps(dataset, model.to(device).eval(), device, batch_size, progress)
+
+    good, plain = (scored(opened()) for opened in models)
     chosen, rejected = (
         [[a - b for a, b in zip(*row, strict=True)] for row in zip(*side, strict=True)]
         for side in zip(good, plain, strict=True)

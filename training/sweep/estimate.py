@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.errors import HarnessError
@@ -142,7 +143,7 @@ def processes(launch: str) -> int:
     return int(settings.get("num_processes", 1)) if not settings.get("use_cpu") else 0
 
 
-def launcher_settings(launch: str) -> dict[str, object]:
+def launcher_settings(launch: str) -> dict[str, Any]:
     """The configuration that a launcher's line names; empty where it names none. Raises HarnessError for a file that
     is not there."""
     words = launch.split()

@@ -61,5 +61,5 @@ def test_margins_show_each_training_once_and_each_unit_by_itself(tmp_path: Path)
     ]
     assert [[t.get_text() for t in a.get_legend().texts] for a in shown] == [["DPO", "Mask-DPO"], ["SePO"]]
     inputs.tables[:] = [t for t in inputs.tables if t.number == 11]
-    (axis, *_) = reward_margins(inputs).axes
-    assert (axis.get_title(), len(axis.containers)) == ("temperature", 1)  # alone, the one training there is
+    (alone, *_) = reward_margins(inputs).axes
+    assert (alone.get_title(), len(alone.containers)) == ("temperature", 1)  # alone, the one training there is

@@ -15,7 +15,9 @@ def test_precision_against_facts_counts_checkable_sentences(inputs: Inputs) -> N
     assert titles == ["table02 mask", "table04 scaling", "table05 near far", "table08 methods"]
     (table,) = inputs.of(8)
     row = table.row("Mask-DPO")
-    facts, score = fact_point(row, main_column(table))
+    column = main_column(table)
+    assert column is not None
+    facts, score = fact_point(row, column)
     rows = row.cells[0].scores[NEAR].questions
     assert facts.mean == sum(q.checkable for q in rows) / sum(q.responses for q in rows)
     assert score.mean == pytest.approx(100 * sum(q.ok for q in rows) / sum(q.checkable for q in rows))

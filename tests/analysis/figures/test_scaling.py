@@ -12,6 +12,7 @@ from tests.helpers.plots import lines, words
 def test_scaling_draws_the_table_and_the_papers_the_same_way(inputs: Inputs) -> None:
     (table,) = inputs.of(4)
     column = main_column(table)
+    assert column is not None
     (axis,) = scaling(inputs).axes
     assert words(axis) == ["base"]
     drawn = lines(axis)

@@ -189,7 +189,7 @@ def test_a_card_that_does_not_fit_is_said_to() -> None:
     assert misfit.startswith("m0: the judge's share 0.8") and "the card does not fit" in misfit
     assert not corrected([card()], score(3, judge="lexical")).misfits
     silent = replace(score(0, judge="lexical"), questions=(Counts("t", 1, nofact=3),))
-    assert corrected([card()], silent).rows[0].corrected.shown == "n/a"  # type: ignore[union-attr]
+    assert corrected([card()], silent).rows[0].corrected.shown == "n/a"
     with pytest.raises(HarnessError, match="no better than a coin"):
         corrected([card(rows=((1, 1, 1, 1, 0, 0),) * 3)], score(3, judge="lexical"))
 

@@ -28,7 +28,7 @@ from tests.helpers.batch_server import BatchServer, Line
 from tests.helpers.paths import ROOT
 from tests.helpers.rule_judge import EN_DOCUMENT, ZH_DOCUMENT
 
-FAST = {"poll": 0.02, "patience": 5.0}
+FAST: Any = {"poll": 0.02, "patience": 5.0}
 
 
 @pytest.fixture(autouse=True)
@@ -241,9 +241,7 @@ def test_sheets_of_any_length_go_together(server: BatchServer, guided: bool) -> 
         return "\n".join(f'{n}. <No Hallucination> "{EN_DOCUMENT[:20]}"' for n in numbers)
 
     server.answer = lines_of
-    claims = [
-        Claim(f"{size}?", f"Sentence {n}.", EN_DOCUMENT, "en", str(size)) for size in (1, 2, 3) for n in range(size)
-    ]
+    claims = [Claim(f"{size}?", f"Sentence {n}.", EN_DOCUMENT, "en", size) for size in (1, 2, 3) for n in range(size)]
     judge = JudgeSpec.parse(f"sheet@batch:{server.url}#rules").open({**FAST, "guided": guided})
     assert {j.label.value for j in judge.judge(claims)} == {"ok"}
     assert list(map(len, server.created)) == [3]

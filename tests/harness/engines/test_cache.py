@@ -44,7 +44,7 @@ class Upper:
     def check(self) -> None:
         """Nothing can be missing."""
 
-    def stream(self, conversations, sampling):  # type: ignore[no-untyped-def]
+    def stream(self, conversations, sampling):
         order = list(enumerate(conversations))[::-1]
         for start in range(0, len(order), self.size):
             if self.fail_after is not None and len(self.asked) >= self.fail_after:
@@ -69,14 +69,15 @@ PROMPTS = st.lists(st.sampled_from(["a", "b", "ß", "no", "字", ""]) | st.text(
 @given(PROMPTS, st.integers(1, 6), st.lists(st.integers(0, 15), max_size=4))
 def test_batch_boundaries_change_no_answer(prompts: list[str], size: int, cuts: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        engine = CachedEngine(Upper(size), AnswerCache(Path(folder) / "a.sqlite"))
+        cache = AnswerCache(Path(folder) / "a.sqlite")
+        engine = CachedEngine(Upper(size), cache)
         edges = [0, *sorted(min(c, len(prompts)) for c in cuts), len(prompts)]
         found = [t for a, b in itertools.pairwise(edges) for t in texts(engine, prompts[a:b])]
         assert found == [None if p == "no" else p.upper() for p in prompts]
         answered = set(prompts) - {"no"}
         if any(not p.strip() for p in answered):
             return  # an empty answer is not kept: see test_what_is_of_no_use_is_not_kept
-        assert len(engine.cache) == len(answered)
+        assert len(cache) == len(answered)
         assert sorted(t for t in engine.engine.asked if t != "no") == sorted(answered)  # type: ignore[attr-defined]
         assert engine.asked + engine.hits == len(prompts)
         engine.cache.close()
@@ -330,6 +331,6 @@ def test_pruning_leaves_the_others_and_readers_alone(tmp_path: Path, monkeypatch
     reader.execute("COMMIT")
     assert reader.execute("SELECT count(*) FROM answers").fetchone() == (3,)
     reader.close()
-    assert other.cache.owners() == {"anah_v2@upper#1": (3, 3)}  # type: ignore[union-attr]
+    assert other.cache.owners() == {"anah_v2@upper#1": (3, 3)}
     assert texts(one, ["a"]) == ["A"]
     assert one.engine.asked.count("a") == 2  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -145,7 +146,7 @@ def test_answers_on_their_way_when_the_trouble_comes_are_kept(server: JudgeServe
         time.sleep(0.5)
         return "late"
 
-    def fails_once_both_are_there(body: dict[str, object], turn: int):  # type: ignore[no-untyped-def]
+    def fails_once_both_are_there(body: dict[str, object], turn: int):
         if turn > 1:
             return None
         while len(server.requests) < 2:
@@ -271,8 +272,8 @@ def error(words: str, **details: object) -> dict[str, object]:
     return {"error": {"message": words, "type": "invalid_request_error", **details}}
 
 
-def refuses(name: str, words: str, status: int = 400):  # type: ignore[no-untyped-def]
-    def odd(body: dict[str, object], turn: int):  # type: ignore[no-untyped-def]
+def refuses(name: str, words: str, status: int = 400):
+    def odd(body: dict[str, object], turn: int):
         return (status, error(words), {}) if name in body else None
 
     return odd
@@ -299,7 +300,7 @@ def test_a_refused_parameter_is_learned_once_for_all_requests(
 
 
 def test_a_constraint_that_is_ignored_shows_in_an_answer_that_was_cut(server: JudgeServer) -> None:
-    def odd(body: dict[str, object], turn: int):  # type: ignore[no-untyped-def]
+    def odd(body: dict[str, object], turn: int):
         text, finish = ('{"label": "a"}', "stop") if "response_format" in body else ("The sentence is not", "length")
         message = {"role": "assistant", "content": text}
         return 200, {"choices": [{"index": 0, "message": message, "finish_reason": finish}]}, {}
@@ -442,7 +443,7 @@ def test_a_proxy_that_cannot_be_used_is_named(server: JudgeServer, monkeypatch: 
         ({"concurency": 4}, "did you mean 'concurrency'?"),
     ],
 )
-def test_a_wrong_option_is_one_clear_line(server: JudgeServer, options: dict[str, object], words: str) -> None:
+def test_a_wrong_option_is_one_clear_line(server: JudgeServer, options: dict[str, Any], words: str) -> None:
     with pytest.raises(HarnessError, match="options of the openai engine") as caught:
         OpenAIEngine(f"{server.url}#rules", **options)
     assert words in str(caught.value)

@@ -233,7 +233,7 @@ def test_a_dry_run_before_anything_is_known_is_an_estimate(tmp_path: Path) -> No
 
 def test_a_dry_run_after_a_run_is_exact(tmp_path: Path) -> None:
     first = scorer(tmp_path)
-    first.extractor.extract([("Ada was born in London and Ada died in 1852.", "en")])  # type: ignore[union-attr]
+    first.extractor.extract([("Ada was born in London and Ada died in 1852.", "en")])
     extraction, verification = forecast(tmp_path, READ)
     assert (extraction.from_cache, extraction.to_ask) == (1, 4)
     assert verification.requests == 2 + int(4 * FACTS_PER_SENTENCE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,8 +48,8 @@ def test_the_folder_is_an_ordinary_checkpoint(smollm2: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     assert fetch("smollm2-135m", smollm2) == smollm2  # the second time nothing is fetched
-    tokenizer = AutoTokenizer.from_pretrained(smollm2)
-    model = AutoModelForCausalLM.from_pretrained(smollm2)
+    tokenizer: Any = AutoTokenizer.from_pretrained(smollm2)
+    model: Any = AutoModelForCausalLM.from_pretrained(smollm2)
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": "What is the capital of France?"}],
         add_generation_prompt=True,

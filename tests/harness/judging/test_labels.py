@@ -20,7 +20,7 @@ def write(path: Path, rows: list[Any]) -> Path:
     return path
 
 
-EN = {
+EN: dict[str, Any] = {
     "name": "Port Lorne lighthouse",
     "documents": ["The lighthouse was lit in 1871.", "Its tower is 24 metres high. Ann Roe kept it until 1920."],
     "selected_questions": ["When was it lit?", "How high is it?", "Who kept it?"],

@@ -124,7 +124,7 @@ def test_the_command_and_the_page(tmp_path: Path, answers: str, capsys: pytest.C
         "--judge",
         "lexical",
         "--limit",
-        3,
+        "3",
     ]
     assert main([*words, "--metadata", '{"f1_k": 1}', "--seed", 3, "--out", tmp_path / "out"]) == 0
     assert "correct_per_response" in capsys.readouterr().out

@@ -76,7 +76,7 @@ def test_what_training_leaves_beside_the_weights_does_not(tmp_path: Path) -> Non
 
 
 def test_settings_of_a_model_without_weights_of_their_own() -> None:
-    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    size: Any = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     keys = set()
     for scaling in (1.0, 4.0):
         torch.manual_seed(0)
@@ -110,7 +110,7 @@ def adapter(base: Path, folder: Path, seed: int, **options: Any) -> Path:
         for name, tensor in model.named_parameters():
             if "lora_B" in name:
                 tensor.normal_(0, 0.3)
-    model.save_pretrained(folder)
+    model.save_pretrained(str(folder))
     return folder
 
 
@@ -120,7 +120,7 @@ def test_adapters_of_the_reference_do_not_share_its_values(tmp_path: Path) -> No
     folders = [adapter(base, tmp_path / str(seed), seed) for seed in (1, 2)]
     dataset, tokenizer = tiny_dataset(4)
     for folder in folders:
-        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder, is_trainable=True)
+        model: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder, is_trainable=True)
         settings = config(tmp_path / "out", learning_rate=0.0, max_steps=1, reference_cache=str(tmp_path / "cache"))
         trainer = MaskDPOTrainer(model=model, args=settings, train_dataset=dataset, processing_class=tokenizer)
         trainer.train()

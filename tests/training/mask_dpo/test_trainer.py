@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,13 @@ from tests.helpers import cli
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny import save_pairs, save_tiny, tiny_model, tiny_pairs, tiny_tokenizer
 
-BASE = {"use_cpu": True, "report_to": "none", "save_strategy": "no", "disable_tqdm": True, "logging_steps": 1}
+BASE: dict[str, Any] = {
+    "use_cpu": True,
+    "report_to": "none",
+    "save_strategy": "no",
+    "disable_tqdm": True,
+    "logging_steps": 1,
+}
 
 
 def config(out: Path, **changes) -> MaskDPOConfig:
@@ -94,7 +101,7 @@ def test_with_every_token_counting_it_is_trls_dpo(tmp_path, ours, theirs, smooth
             for p in pairs
         ]
     )
-    settings = {k: v for k, v in BASE.items() if k != "logging_steps"} | {"label_smoothing": smoothing}
+    settings: dict[str, Any] = {k: v for k, v in BASE.items() if k != "logging_steps"} | {"label_smoothing": smoothing}
     settings |= {"per_device_train_batch_size": 4, "gradient_checkpointing": False, "max_length": 256}
     reference = DPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(folder),
@@ -106,7 +113,7 @@ def test_with_every_token_counting_it_is_trls_dpo(tmp_path, ours, theirs, smooth
     batch = first_batch(reference)
     expected, wanted = gradients(reference, batch)
 
-    masked = [mask_pair(p, tokenizer, masking="none") for p in pairs]
+    masked = [m for p in pairs if (m := mask_pair(p, tokenizer, masking="none"))]
     trainer = MaskDPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(folder),
         ref_model=tiny_model(seed=5),
@@ -131,7 +138,7 @@ def test_the_masked_loss_is_the_papers(tmp_path):
     model, reference = tiny_model(), tiny_model(seed=5)
     trainer.model.load_state_dict(model.state_dict())
     tokenizer, total = tiny_tokenizer(), 0.0
-    pairs = [mask_pair(p, tokenizer) for p in tiny_pairs(4)]
+    pairs = [m for p in tiny_pairs(4) if (m := mask_pair(p, tokenizer))]
 
     def counted(of, response):
         ids = torch.tensor([response.input_ids])
@@ -192,7 +199,12 @@ def test_sepo_learns_from_the_tokens_its_oracle_picks(tmp_path):
 def test_reference_values_are_computed_once(tmp_path, monkeypatch):
     calls = []
     original = MaskDPOTrainer._reference_logps
-    monkeypatch.setattr(MaskDPOTrainer, "_reference_logps", lambda self, *a: calls.append(1) or original(self, *a))
+
+    def counted(self, *a):
+        calls.append(1)
+        return original(self, *a)
+
+    monkeypatch.setattr(MaskDPOTrainer, "_reference_logps", counted)
     run(tmp_path, "a", learning_rate=1e-3)
     run(tmp_path, "b", learning_rate=1e-4)
     assert calls == [1]

@@ -62,7 +62,7 @@ class Fake:
     def check(self) -> None:
         """Nothing can be missing."""
 
-    def stream(self, conversations, sampling):  # type: ignore[no-untyped-def]
+    def stream(self, conversations, sampling):
         for i, conversation in reversed(list(enumerate(conversations))):
             time.sleep(self.delay)
             text = conversation[-1]["content"]
@@ -185,7 +185,7 @@ def test_the_same_question_in_two_languages_is_two_questions(tmp_path):
     ],
 )
 def test_a_file_made_with_other_settings_is_refused(tmp_path, change, named):
-    settings = {"questions": questions(1), "engine_spec": "fake:m", "n": 1, "sampling": DRAW, "progress": False}
+    settings: Any = {"questions": questions(1), "engine_spec": "fake:m", "n": 1, "sampling": DRAW, "progress": False}
     sample(out=tmp_path / "s.jsonl", **settings)
     before = (tmp_path / "s.jsonl").read_bytes()
     with pytest.raises(HarnessError, match=rf"s\.jsonl was made with other settings \({named}\)"):

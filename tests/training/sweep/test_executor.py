@@ -68,6 +68,7 @@ def test_workers_end_with_what_started_them_and_the_same_command_goes_on(tmp_pat
     doze.doze_plan(tmp_path, stages=4, slow=2)
     with started(tmp_path) as process:
         doze.wait_for(lambda: len(doze.sleepers(tmp_path)) == 2)
+        assert process.pid is not None
         os.kill(process.pid, how)
         process.join(timeout=30)
     assert process.exitcode == {signal.SIGKILL: -9, signal.SIGTERM: 128 + 15, signal.SIGINT: 1}[how]

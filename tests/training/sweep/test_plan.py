@@ -4,6 +4,7 @@ import csv
 import json
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -185,7 +186,7 @@ def test_a_score_can_have_a_judge_of_its_own(tmp_path):
     ],
 )
 def test_a_hub_model_is_scored_under_every_seed_where_scoring_samples(tmp_path, change, different):
-    grid = {"model": {"base": {"train": []}}}
+    grid: Any = {"model": {"base": {"train": []}}}
     plan = plan_of(tmp_path, defaults=defaults(model="hub/name", score=change), grid=grid, seeds=[0, 1, 2])
     assert len({roles["score"] for _, roles in plan.cells}) == different
     assert [score.get("seed") for score in scores(plan)] == ([0, 1, 2] if different > 1 else [None] * 3)

@@ -123,6 +123,7 @@ def test_jobs_outlive_a_kill_but_not_an_orderly_end_and_the_same_command_goes_on
     process = multiprocessing.get_context("fork").Process(target=run, args=[tmp_path])
     process.start()
     doze.wait_for(lambda: len(doze.sleepers(tmp_path)) == 2)
+    assert process.pid is not None
     os.kill(process.pid, how)
     process.join(timeout=30)
     if how == signal.SIGTERM:
