@@ -58,7 +58,12 @@ def texts() -> list[str]:
 def train_sentencepiece(path: Path, **more: Any) -> None:
     """A BPE model with byte fallback and InternLM2's settings, 2 000 pieces large."""
     model = io.BytesIO()
-    settings = {"model_type": "bpe", "vocab_size": 2000, "byte_fallback": True, "character_coverage": 0.98}
+    settings: dict[str, Any] = {
+        "model_type": "bpe",
+        "vocab_size": 2000,
+        "byte_fallback": True,
+        "character_coverage": 0.98,
+    }
     settings |= {"normalization_rule_name": "identity", "remove_extra_whitespaces": False, "minloglevel": 2}
     settings |= {"add_dummy_prefix": False, "user_defined_symbols": [f"[UNUSED_TOKEN_{n}]" for n in range(141, 147)]}
     trainer = sentencepiece.SentencePieceTrainer

@@ -99,9 +99,9 @@ def packages(extras: Iterable[str]) -> Iterator[Finding]:
     asked = {extra: [] for extra in ("base", *extras)}  # type: dict[str, list[Requirement]]
     for text in importlib.metadata.requires(PACKAGE) or [] if _version(PACKAGE) else []:
         requirement = Requirement(text)
-        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", text)
-        if (extra[1] if extra else "base") in asked:
-            asked[extra[1] if extra else "base"].append(requirement)
+        marker = re.search(r"extra == ['\"]([\w-]+)['\"]", text)
+        if (of := marker[1] if marker else "base") in asked:
+            asked[of].append(requirement)
     for extra, requirements in asked.items():
         requirements = requirements or [Requirement(extra)] * (extra in ("vllm", "deepspeed"))
         wrong = []

@@ -12,12 +12,13 @@ import importlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tests.helpers.internlm2 import CONFIG, weights
 
-CASES = {
+CASES: dict[str, dict[str, Any]] = {
     "dynamic": {},
     "plain, bias": {"rope_scaling": None, "bias": True},
     "linear": {"rope_scaling": {"type": "linear", "factor": 2.0}},
