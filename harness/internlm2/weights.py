@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -158,12 +158,12 @@ def read_config(folder: Path) -> tuple[InternLM2Config, dict[str, Any]]:
 
 
 class Checkpoint:
-    """Tensors of a folder, one at a time. A context: its files are open inside."""
+    """Tensors of a folder, one at a time, one file open at a time."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises HarnessError where the folder holds no weights, or its index names files that are not there."""
+        """Raises HarnessError where the folder holds no weights, its index names files that are not there, or a file
+        cannot be read."""
         self.folder = folder
-        self._stack = ExitStack()
         for self.kind in _KINDS:
             single, index = folder / _STEMS[self.kind], folder / f"{_STEMS[self.kind]}.index.json"
             if index.is_file():
@@ -175,6 +175,13 @@ class Checkpoint:
         else:
             names = ", ".join(f"{stem}[.index.json]" for stem in _STEMS.values())
             raise HarnessError(f"{folder}: no weights in it ({names})")
+        self.shapes: dict[str, Shape] = {}
+        for file in self._files:
+            try:
+                with self._open(file) as tensors:
+                    self.shapes |= {name: shape for name, (shape, _) in tensors.items()}
+            except Exception as error:  # each library has its own kinds for a file that is cut or another thing
+                raise HarnessError(f"{file}: cannot be read as weights ({error})") from error
 
     def _indexed(self, index: Path) -> list[Path]:
         try:
@@ -183,43 +190,27 @@ class Checkpoint:
             raise HarnessError(f"{index}: not an index of weights ({error})") from error
         missing = [name for name in names if not (self.folder / name).is_file()]
         if missing:
-            raise HarnessError(
-                f"{index}: names {missing[0]}, which is not there ({len(missing)} of {len(names)} files)"
-            )
+            count = f"{len(missing)} of {len(names)} files"
+            raise HarnessError(f"{index}: names {missing[0]}, which is not there ({count})")
         return [self.folder / name for name in names]
 
-    def __enter__(self) -> Checkpoint:
-        self._get: dict[str, Callable[[], torch.Tensor]] = {}
-        self.shapes: dict[str, Shape] = {}
-        for file in self._files:
-            try:
-                self._open(file)
-            except HarnessError:
-                raise
-            except Exception as error:  # each library has its own kinds for a file that is cut or another thing
-                self._stack.close()
-                raise HarnessError(f"{file}: cannot be read as weights ({error})") from error
-        return self
-
-    def _open(self, file: Path) -> None:
+    @contextmanager
+    def _open(self, file: Path) -> Iterator[dict[str, tuple[Shape, Callable[[], torch.Tensor]]]]:
+        """Every tensor's shape, and what reads it."""
         if self.kind == "safetensors":
-            opened = self._stack.enter_context(safe_open(file, framework="pt"))
-            for name in opened.keys():  # noqa: SIM118 (not a mapping)
-                self._get[name] = partial(opened.get_tensor, name)
-                self.shapes[name] = tuple(opened.get_slice(name).get_shape())
+            with safe_open(file, framework="pt") as opened:
+                names = list(opened.keys())
+                yield {n: (tuple(opened.get_slice(n).get_shape()), partial(opened.get_tensor, n)) for n in names}
         else:
             loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-            for name, tensor in loaded.items():
-                self._get[name] = partial(tensor.clone, memory_format=torch.contiguous_format)
-                self.shapes[name] = tuple(tensor.shape)
-
-    def __exit__(self, *_: object) -> None:
-        self._get.clear()
-        self._stack.close()
+            copy = partial(torch.clone, memory_format=torch.contiguous_format)
+            yield {name: (tuple(tensor.shape), partial(copy, tensor)) for name, tensor in loaded.items()}
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
-        for name, get in self._get.items():
-            yield name, get()
+        for file in self._files:
+            with self._open(file) as tensors:
+                for name, (_, read) in tensors.items():
+                    yield name, read()
 
     def check(self, expected: Mapping[str, Shape]) -> None:
         """Raise HarnessError unless the tensors are the expected ones, each in its shape."""
@@ -268,20 +259,20 @@ def convert(source: Path, config: InternLM2Config, out: Path) -> str:
         index.update(dict.fromkeys(held, str(len(files) - 1)))
         held, size = {}, 0
 
-    with Checkpoint(source) as checkpoint:
-        checkpoint.check(config.shapes())
-        for name, tensor in tqdm(checkpoint, total=len(checkpoint.shapes), unit="tensor", desc="llamafy"):
-            if name.endswith("rotary_emb.inv_freq"):
-                continue
-            for new, part in as_llama(name, tensor, config).items():
-                count = part.numel() * part.element_size()
-                if held and size + count > SHARD_BYTES:
-                    flush()
-                held[new] = part
-                size, total = size + count, total + count
-                of = str(part.dtype).removeprefix("torch.")
-                dtypes[of] = dtypes.get(of, 0) + part.numel()
-        flush()
+    checkpoint = Checkpoint(source)
+    checkpoint.check(config.shapes())
+    for name, tensor in tqdm(checkpoint, total=len(checkpoint.shapes), unit="tensor", desc="llamafy"):
+        if name.endswith("rotary_emb.inv_freq"):
+            continue
+        for new, part in as_llama(name, tensor, config).items():
+            count = part.numel() * part.element_size()
+            if held and size + count > SHARD_BYTES:
+                flush()
+            held[new] = part
+            size, total = size + count, total + count
+            of = str(part.dtype).removeprefix("torch.")
+            dtypes[of] = dtypes.get(of, 0) + part.numel()
+    flush()
     names = [f"model-{n + 1:05d}-of-{len(files):05d}.safetensors" for n in range(len(files))]
     for file, name in zip(files, names, strict=True):
         file.rename(out / name)
