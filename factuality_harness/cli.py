@@ -47,6 +47,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cache list": ("harness.cache_command:list_cache", "Whose answers the answer cache holds."),
     "cache prune": ("harness.cache_command:prune_cache", "Delete a judge's answers from the answer cache."),
     "contamination": ("harness.contamination:contamination", "Overlap between training and test data."),
+    "model card": ("analysis.card:card", "A checkpoint's model card, with scores; and the checkpoint on the hub."),
     "model fetch": ("harness.io.models:fetch_model", "A small real model as a Hugging Face folder."),
     "model llamafy": ("harness.internlm2.llamafy:llamafy_model", "InternLM2 or ANAH-v2 as a plain Llama folder."),
     "world base": ("harness.world.base:make_base", "A fact world and its base model."),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from factuality_harness.harness.data.anah import Question
+from factuality_harness.harness.data.biographies import hub_rows
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io import tables
 from factuality_harness.harness.io.jsonl import jsonl_files
@@ -63,7 +64,10 @@ def read_rows(source: str, metadata: Mapping[str, Any] | None = None) -> Iterato
 
     Raises HarnessError for a source that is none of these, and naming file and row for a bad row.
     """
-    if is_named_source(source):
+    if source.startswith("hf:") and {"chosen", "rejected"} <= {*(hub := hub_rows(source))[1]}:
+        for number, row in enumerate(hub[0], 1):
+            yield as_row(row, f"{source}, row {number}")
+    elif is_named_source(source):
         for number, question in enumerate(load_questions(source), 1):
             yield as_row(question, f"{source}, question {number}")
     elif Path(source).exists():

@@ -93,6 +93,7 @@ SCRIPT: dict[tuple[str, str], str] = {
     ): "about an hour (make reproduce); "
     "and a cluster with GPUs: tests/training/sweep/test_slurm.py runs a sweep on a real Slurm",
     ("docs/guides/train.md", "factuality sample --questions PATH"): RUN,
+    ("docs/guides/train.md", "factuality model card CHECKPOINT"): HUB,
     ("docs/guides/train.md", "factuality world base --out"): RUN,
     ("docs/world.md", "factuality world base --out"): RUN,
     ("tasks/custom/README.md", "factuality score --questions QUESTIONS.csv"): RUN,

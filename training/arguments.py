@@ -25,10 +25,12 @@ Words = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
 @dataclass
 class PairArguments:
-    """What to train on. Files in the official preference format (`.gz` too)."""
+    """What to train on, in the official preference format: JSONL (`.gz` too), Parquet, or `hf:REPO[@SPLIT]`."""
 
-    pairs: str = field(default="", metadata={"help": "Preference pairs to train on (JSONL)."})
-    eval_pairs: str | None = field(default=None, metadata={"help": "Preference pairs to evaluate on (JSONL)."})
+    pairs: str = field(
+        default="", metadata={"help": "Preference pairs to train on: JSONL, Parquet, or hf:REPO[@SPLIT]."}
+    )
+    eval_pairs: str | None = field(default=None, metadata={"help": "Preference pairs to evaluate on, as pairs."})
     max_pairs: int | None = field(default=None, metadata={"help": "Use only the first N pairs of the file."})
 
 

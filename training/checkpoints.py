@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,10 +29,11 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import ModelConfig, get_quantization_config
 
 from factuality_harness.harness.errors import HarnessError
+from factuality_harness.harness.io.card import model_card
 from factuality_harness.harness.io.jsonl import write_jsonl
-from factuality_harness.harness.io.manifest import manifest, write_manifest
+from factuality_harness.harness.io.manifest import manifest, sha256, write_manifest
 from factuality_harness.harness.io.models import adapter_base, check_model_folder
-from factuality_harness.harness.io.write import json_text
+from factuality_harness.harness.io.write import json_text, write_text
 from factuality_harness.training.arguments import PairArguments
 
 PACKAGES = ("trl", "peft", "accelerate", "deepspeed", "datasets")
@@ -159,24 +161,35 @@ def train_and_save(
     model_args: ModelConfig,
     *,
     resume: str | None,
+    method: Mapping[str, Any],
     save: Callable[[Path], None],
     **settings: Any,
 ) -> None:
     """Train, then save by `save(output_dir)` with `loss_curve.jsonl` and `manifest.json` beside the model.
 
-    The manifest holds inputs, versions, settings that are not defaults, and `settings`.
+    The manifest holds inputs, versions, settings that are not defaults, and `settings`; the model card beside it what
+    the model is. method: trainer, loss, masking and other settings that name what was done.
     """
     output = Path(trainer.args.output_dir or ".")
     output.mkdir(parents=True, exist_ok=True)
+    about: dict[str, Any] = {
+        "model": model_args.model_name_or_path,
+        "method": method,
+        "data": _data_of(script_args, settings),
+    }
+    # Ours in place of TRL's, which is written wherever a model is pushed.
+    trainer.create_model_card = lambda *_, **__: _write_card(trainer, output, about)  # type: ignore[method-assign]
+    trainer.create_model_card()
     trainer.add_callback(LossCurve(output / "loss_curve.jsonl"))
     result = trainer.train(resume_from_checkpoint=resume)
     save(output)
+    trainer.create_model_card()  # PEFT adds to it
     if not trainer.is_world_process_zero():
         return
     record = manifest(
-        inputs=[path for path in (script_args.pairs, script_args.eval_pairs) if path],
+        inputs=[path for path in (script_args.pairs, script_args.eval_pairs) if path and Path(path).is_file()],
         training_packages=training_packages(),
-        model=model_args.model_name_or_path,
+        **about,
         peft=changed_settings(model_args) if model_args.use_peft else None,
         config=changed_settings(trainer.args),
         processes=trainer.args.world_size,
@@ -185,6 +198,23 @@ def train_and_save(
         **settings,
     )
     write_manifest(output / "manifest.json", record)
+
+
+def _data_of(script_args: PairArguments, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the pairs: where they came from, checksum, judges where the report beside them says so, how many were kept."""
+    path = Path(script_args.pairs)
+    data: dict[str, Any] = {"pairs": script_args.pairs, "sha256": sha256(path) if path.is_file() else None}
+    with contextlib.suppress(OSError, ValueError):
+        data["judges"] = json.loads(Path(f"{path}.report.json").read_text(encoding="utf-8")).get("judges")
+    kept = (settings.get("pairs") or {}).get("train") or {}
+    data["trained_on"] = f"{kept['kept']} of {kept['pairs']} pairs" if {"kept", "pairs"} <= kept.keys() else None
+    return data
+
+
+def _write_card(trainer: Trainer, output: Path, about: Mapping[str, Any]) -> None:
+    if trainer.is_world_process_zero():
+        name = trainer.args.hub_model_id or output.resolve().name
+        write_text(output / "README.md", model_card(name.rpartition("/")[2], about))
 
 
 def changed_settings(config: Any) -> dict[str, Any]:

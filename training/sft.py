@@ -88,7 +88,8 @@ def train(
     def save(output: Path) -> None:
         trainer.save_model(str(output))
 
-    train_and_save(trainer, script_args, model_args, resume=resume, save=save, pairs=pairs)
+    method = {"trainer": "sft", "learning_rate": config.learning_rate, "num_train_epochs": config.num_train_epochs}
+    train_and_save(trainer, script_args, model_args, resume=resume, method=method, save=save, pairs=pairs)
     return trainer
 
 

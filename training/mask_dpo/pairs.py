@@ -7,15 +7,17 @@ A row: `{"prompt": [messages], "chosen": [{"role": "assistant", "content": …}]
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from factuality_harness.harness.annotation import WRONG, Label, Sentence
+from factuality_harness.harness.data.biographies import hub_rows
 from factuality_harness.harness.engines import Message
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.harness.io.jsonl import read_jsonl, write_jsonl
+from factuality_harness.harness.io.jsonl import write_jsonl
+from factuality_harness.harness.io.tables import read_rows
 
 TYPES = {"no_hallucination": Label.OK, "hallucination": Label.CONTRADICTORY}
 _KEYS = ("prompt", "chosen", "chosen_item", "rejected", "rejected_item")
@@ -71,8 +73,11 @@ def locate(text: str, sentences: Iterable[str]) -> tuple[Sentence, ...]:
 
 
 def read_pairs(path: str | Path) -> Iterator[Pair]:
-    """Pairs of a file (`.gz` too), one at a time. Raises HarnessError naming file, row, and what is wrong with it."""
-    for number, row in read_jsonl(path, required=_KEYS):
+    """Pairs of a file (JSONL, `.gz` too, or Parquet) or of the hub (`hf:REPO[@SPLIT]`), one at a time.
+
+    Raises HarnessError naming file, row, and what is wrong with it.
+    """
+    for number, row in _rows(str(path)):
         where = f"{path}, row {number}"
         try:
             yield Pair(
@@ -84,6 +89,16 @@ def read_pairs(path: str | Path) -> Iterator[Pair]:
             )
         except HarnessError as error:
             raise HarnessError(f"{where}: {error}. Fix or remove the row.") from error
+
+
+def _rows(source: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    if not source.startswith("hf:"):
+        yield from read_rows(source, required=_KEYS)
+        return
+    rows, columns = hub_rows(source)
+    if missing := [key for key in _KEYS if key not in columns]:
+        raise HarnessError(f"{source}: no column {', '.join(missing)}; it has {', '.join(columns)}")
+    yield from enumerate(rows, 1)
 
 
 def pair_to_dict(pair: Pair) -> dict[str, Any]:
@@ -148,7 +163,7 @@ def _response(messages: Any, item: Any, side: str) -> LabelledResponse:
         raise HarnessError(f"{side}_item: {len(sents)} sentences but {len(types)} types")
     labels = _labels(item, types, side)
     try:
-        sentences = _spans(text, item["spans"], sents) if "spans" in item else locate(text, sents)
+        sentences = _spans(text, item["spans"], sents) if item.get("spans") is not None else locate(text, sents)
     except HarnessError as error:
         raise HarnessError(f"{side}: {error}") from error
     return LabelledResponse(text, sentences, labels)

@@ -77,7 +77,12 @@ def train(
     if config.merge_adapter and trainer._sharded:
         raise HarnessError("merge_adapter needs the whole weights: leave it out under FSDP and DeepSpeed")
     settings |= {"pairs": {name: summary.to_dict() for name, summary in summaries.items()}}
-    train_and_save(trainer, script_args, model_args, resume=resume, save=partial(save, trainer), **settings)
+    names = ["preference_loss", "masking", "beta", "learning_rate", "num_train_epochs"]
+    names += {"dpop": ["dpop_lambda"], "tdpo": ["tdpo_alpha"], "sepo": ["sepo_oracle"]}.get(config.preference_loss, [])
+    method = {"trainer": "mask_dpo", **{name: getattr(config, name) for name in names}}
+    train_and_save(
+        trainer, script_args, model_args, resume=resume, method=method, save=partial(save, trainer), **settings
+    )
     return trainer
 
 

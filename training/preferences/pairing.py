@@ -255,11 +255,13 @@ class Pairing:
         self._expected: Counter[_Question] = Counter()
         self._questions: set[_Question] = set()
         self.responses = [0] * len(self._sources)
+        self._judges: set[str] = set()
         labels: Counter[Label] = Counter()
         for place, source in enumerate(self._sources):
             for annotation in source:
                 self._expected[_key(annotation)] += 1
                 self.responses[place] += 1
+                self._judges.add(annotation.judge)
                 if place == 0:
                     self._questions.add(_key(annotation))
                     labels.update(j.label for j in annotation.judgements)
@@ -318,6 +320,7 @@ class Pairing:
             "questions": len(self._questions),
             "responses": self.responses[0],
             "pairs": self._pairs,
+            "judges": sorted(self._judges),
             "questions_without_pair": dict(self._why),
             "responses_left_out": dict(self._left_out),
         }

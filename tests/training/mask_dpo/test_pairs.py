@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -142,3 +143,26 @@ def test_a_topic_may_be_missing(tmp_path):
 def test_labels_must_fit_the_sentences():
     with pytest.raises(HarnessError, match="1 sentences but 0 labels"):
         LabelledResponse("A.", (Sentence("A.", 0, 2),), ())
+
+
+@pytest.mark.parametrize("official", [True, False], ids=["official", "ours"])
+def test_the_same_pairs_from_parquet_and_from_the_hub(tmp_path, official):
+    """Of the hub a folder stands in, which `datasets` reads the same way."""
+    rows = [changed(topic=f"t{n}") for n in range(3)]
+    rows[1].pop("topic")  # a column that not every row has
+    path = write(tmp_path / "p.jsonl", *rows)
+    if not official:
+        write_pairs(path, read_pairs(path))
+    expected = [pair_to_dict(pair) for pair in read_pairs(path)]
+    (tmp_path / "hub").mkdir()
+    data = Dataset.from_list([json.loads(line) for line in path.read_text().splitlines()])
+    for file in (tmp_path / "p.parquet", tmp_path / "hub" / "train.parquet"):
+        data.to_parquet(file)
+    for source in (tmp_path / "p.parquet", f"hf:{tmp_path / 'hub'}", f"hf:{tmp_path / 'hub'}@train"):
+        assert [pair_to_dict(pair) for pair in read_pairs(source)] == expected
+    with pytest.raises(HarnessError, match=r"hf:.*: no column chosen_item; it has prompt, "):
+        data.remove_columns("chosen_item").to_parquet(tmp_path / "hub" / "train.parquet")
+        next(read_pairs(f"hf:{tmp_path / 'hub'}"))
+    data.remove_columns("chosen_item").to_parquet(tmp_path / "p.parquet")
+    with pytest.raises(HarnessError, match=r"p\.parquet, row 1: missing chosen_item"):
+        next(read_pairs(tmp_path / "p.parquet"))

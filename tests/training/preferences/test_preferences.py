@@ -462,6 +462,7 @@ def test_the_report_says_why_there_is_no_pair_and_what_was_left_out():
         "questions": 6,
         "responses": 14,
         "pairs": 1,
+        "judges": ["rules"],
         "questions_without_pair": {
             "single response": 2,
             "no response with a share": 1,
