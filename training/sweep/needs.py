@@ -203,7 +203,9 @@ def checkpoints(names: Sequence[str]) -> Iterator[Finding]:
         try:
             folder = Path(check_model_folder(name)).is_dir()
         except HarnessError as error:
-            yield Finding("missing", "model", str(error))
+            of_internlm = any(part in name.lower() for part in ("anah", "internlm"))
+            how = "; `factuality model llamafy` writes it as a plain Llama" if of_internlm else ""
+            yield Finding("missing", "model", f"{error}{how}")
             continue
         if folder:
             yield Finding("ok", "model", f"{name}: a folder")

@@ -112,8 +112,9 @@ def test_disk_where_the_store_will_lie(tmp_path: Path) -> None:
 def test_folders_and_names_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     folder = str(save_tiny(tmp_path / "tiny"))
-    (gone,) = missing(checks.checkpoints([folder, "./nowhere"]))
+    gone, annotator = missing(checks.checkpoints([folder, "./nowhere", "out/models/anah-v2"]))
     assert gone == "model: ./nowhere: no such checkpoint folder"
+    assert annotator.endswith("no such checkpoint folder; `factuality model llamafy` writes it as a plain Llama")
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
