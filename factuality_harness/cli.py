@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "memory": ("training.memory:memory", "Memory a GPU that a recipe needs, estimated."),
     "doctor": ("training.sweep.command:doctor", "What a run needs, and what of it is missing."),
     "sweep run": ("training.sweep.command:run", "Run experiments cell by cell, on this machine or Slurm."),
+    "sweep rehearse": ("rehearse:rehearse", "The same with tiny models, before the real ones are paid for."),
     "sweep status": ("training.sweep.command:show_status", "What has run, what is left, what failed."),
     "collect": ("analysis.collect:collect_results", "One small folder of everything a sweep measured."),
     "tables": ("analysis.tables.command:tables", "The paper's tables, ours beside the published numbers."),
