@@ -25,6 +25,7 @@ from factuality_harness.harness.questions import is_named_source
 from factuality_harness.harness.settings import option_defaults
 from factuality_harness.training.rehearsal.data import Data
 from factuality_harness.training.rehearsal.families import make_model
+from factuality_harness.training.rehearsal.judge import ScriptedJudge
 from factuality_harness.training.settings import read_settings
 from factuality_harness.training.shipped import shipped
 from factuality_harness.training.sweep.experiment import Experiment
@@ -42,14 +43,15 @@ def _installed(package: str) -> bool:
 
 @dataclass(slots=True)
 class Rehearsal:
-    """Replaces what an experiment names. folder: where models and files go. url: of the scripted judge. changes: what
+    """Replaces what an experiment names. folder: where models and files go. server: the scripted judge. changes: what
     was replaced, by kind, each with what took its place."""
 
     folder: Path
     data: Data
-    url: str
+    server: ScriptedJudge
     vllm: bool = field(default_factory=lambda: _installed("vllm"))
     deepspeed: bool = field(default_factory=lambda: _installed("deepspeed"))
+    quick: bool = False
     prompts: bool = False  # whether ANAH-v2's own prompt file is here
     changes: dict[str, dict[str, str]] = field(default_factory=dict)
 
@@ -82,7 +84,10 @@ class Rehearsal:
         data.pop("defaults", None)
         once = [cell for cell in experiment.cells if cell.seed == experiment.cells[0].seed]
         data["cells"] = [{"labels": cell.labels, **self.cell(cell.settings)} for cell in once]
-        data["launch"] = {kind: self.launcher(line) for kind, line in data.get("launch", {}).items()}
+        launch = {kind: self.launcher(line) for kind, line in data.get("launch", {}).items()}
+        data["launch"] = {kind: line for kind, line in launch.items() if not (self.quick and line == "python")}
+        if len(data["launch"]) < len(launch):
+            self.note("launcher", "python", "inside the workers (--quick)")
         path = self.folder / experiment.path.resolve().parent.name / experiment.path.name
         write_text(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
         return path
@@ -162,9 +167,9 @@ class Rehearsal:
         if spec.name == "anah_v2" and not self.prompts:
             options |= {"prompt_file": str(self.data.prompts), "any_checksum": True}
             self.note("prompts", "ANAH-v2's file", "one of the same form (ANAH-v2's is not here)")
-        s["judge"] = f"{spec.name}@openai:{self.url}#{Path(spec.model).name}"
+        s["judge"] = f"{spec.name}@openai:{self.server.stand_for(Path(spec.model).name)}"
         s["judge_args"] = options
-        self.note("judge", spec, f"{spec.name}, scripted, behind {self.url}")
+        self.note("judge", spec, f"{spec.name}, scripted, behind {self.server.url}")
 
     def embedded(self, s: dict[str, Any]) -> dict[str, Any]:
         if "relative_to" in s and "file" in s["relative_to"]:
@@ -175,8 +180,8 @@ class Rehearsal:
             if isinstance(name, str) and name != "policy":
                 s["embedding"] = f"hidden:{self.model(name)}" + (f"@{layer}" if layer else "")
         elif kind == "openai":
-            s["embedding"] = f"openai:{self.url}#{target.partition('#')[2]}"
-            self.note("embedding", target, f"scripted, behind {self.url}")
+            s["embedding"] = "openai:" + self.server.stand_for(target.partition("#")[2])
+            self.note("embedding", target, f"scripted, behind {self.server.url}")
         if "embedding_args" in s and kind in EMBEDDINGS:
             s["embedding_args"].pop("trust_remote_code", None)
         return s
