@@ -64,7 +64,7 @@ def rehearse(
     workers
         Processes at once.
     quick
-        What the file launches as `python` runs inside the workers: no start of Python for every stage.
+        Without the file's launchers: every stage runs inside the workers, which saves the start of Python for each.
     """
     loaded = [load_experiment(shipped(path, "experiments")) for path in experiments]
     _begin(out)

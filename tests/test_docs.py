@@ -92,6 +92,10 @@ SCRIPT: dict[tuple[str, str], str] = {
         "factuality sweep run training/experiments/world/[a-z]*.yaml",
     ): "about an hour (make reproduce); "
     "and a cluster with GPUs: tests/training/sweep/test_slurm.py runs a sweep on a real Slurm",
+    (
+        "docs/guides/sweep.md",
+        "factuality sweep rehearse llama31-8b/table02_mask.yaml",
+    ): "tests/test_rehearse.py runs another one",
     ("docs/guides/train.md", "factuality sample --questions PATH"): RUN,
     ("docs/guides/train.md", "factuality model card CHECKPOINT"): HUB,
     ("docs/guides/train.md", "factuality world base --out"): RUN,

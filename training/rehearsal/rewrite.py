@@ -41,6 +41,12 @@ def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
+def _on_cpu(step: dict[str, Any]) -> dict[str, Any]:
+    """A step of training, its oracle's too, on the CPU."""
+    step = step | {"arguments": {**step.get("arguments", {}), "use_cpu": True}}
+    return step | ({"oracle": _on_cpu(step["oracle"])} if "oracle" in step else {})
+
+
 @dataclass(slots=True)
 class Rehearsal:
     """Replaces what an experiment names. folder: where models and files go. server: the scripted judge. changes: what
@@ -85,9 +91,9 @@ class Rehearsal:
         once = [cell for cell in experiment.cells if cell.seed == experiment.cells[0].seed]
         data["cells"] = [{"labels": cell.labels, **self.cell(cell.settings)} for cell in once]
         launch = {kind: self.launcher(line) for kind, line in data.get("launch", {}).items()}
-        data["launch"] = {kind: line for kind, line in launch.items() if not (self.quick and line == "python")}
+        data["launch"] = {kind: line for kind, line in launch.items() if not self.quick}
         if len(data["launch"]) < len(launch):
-            self.note("launcher", "python", "inside the workers (--quick)")
+            self.changes["launcher"] = dict.fromkeys(launch.values(), "inside the workers (--quick)")
         path = self.folder / experiment.path.resolve().parent.name / experiment.path.name
         write_text(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
         return path
@@ -107,7 +113,7 @@ class Rehearsal:
             if key in s:
                 s[key] = self.embedded(s[key])
         if s.get("train"):
-            s["train_arguments"] = {**s.get("train_arguments", {}), "use_cpu": True}
+            s["train"] = [_on_cpu(step) for step in s["train"]]
             self.note("training", "GPU", "CPU (use_cpu: true); steps, batches and precision as the recipe says")
         s["score"] = self.score(s.get("score", {}))
         return s
