@@ -19,17 +19,9 @@ from tqdm import tqdm
 from factuality_harness.harness.annotation import Annotation, Judgement, Label, Sentence
 from factuality_harness.harness.annotators.base import Annotator, Claim
 from factuality_harness.harness.annotators.spec import JudgeSpec, usage_of
-from factuality_harness.harness.commands import (
-    ASK,
-    AskingOptions,
-    Judge,
-    JudgeArgs,
-    MaxUnparsed,
-    Out,
-    Questions,
-    Split,
-)
+from factuality_harness.harness.commands import Judge, JudgeArgs, MaxUnparsed, Out, Questions, Split
 from factuality_harness.harness.data.anah import Question
+from factuality_harness.harness.dry_run import ASK, AskingOptions
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.io.manifest import manifest, write_manifest

@@ -12,17 +12,13 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter, Token
 
 from factuality_harness.harness.errors import HarnessError
-
-if TYPE_CHECKING:
-    from factuality_harness.harness.dry_run import DryRun
 
 
 def json_object(_type: Any, tokens: Sequence[Token]) -> dict[str, Any]:
@@ -55,41 +51,6 @@ JudgeArgs = Annotated[
 ]
 MaxUnparsed = Annotated[float, Parameter(help="Share without a verdict from which the command ends as failed.")]
 Seed = Annotated[int, Parameter(help="Of everything random.")]
-
-
-@dataclass(frozen=True)
-class Asking:
-    """How a judged command asks its judge: with the answer cache or without, or only counting what it would ask."""
-
-    no_cache: Annotated[bool, Parameter(negative="", help="Ask everything anew, and keep no answer.")] = False
-    dry_run: Annotated[bool, Parameter(negative="", help="Count calls and tokens; ask nothing.")] = False
-    tokenizer: Annotated[str | None, Parameter(help="Of --dry-run: whose tokens to count, a model.")] = None
-    prices: Annotated[Path | None, Parameter(help="Of --dry-run: JSON or YAML of prices by model.")] = None
-
-    def options(self, judge_args: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The judge's options, with `cache` where none is wanted."""
-        return {**(judge_args or {}), **({"cache": False} if self.no_cache else {})}
-
-    def dry(self) -> DryRun | None:
-        """Where a dry run counts; None for a real one. Raises HarnessError for options that only a dry run has."""
-        from factuality_harness.harness.dry_run import DryRun
-
-        return DryRun(self.tokenizer, self.prices) if self.checked().dry_run else None
-
-    def task_setting(self) -> dict[str, Any] | None:
-        """`dry_run` of a task's metadata; None for a real run. Raises HarnessError as `dry` does."""
-        prices = None if self.prices is None else str(self.prices)
-        return {"tokenizer": self.tokenizer, "prices": prices} if self.checked().dry_run else None
-
-    def checked(self) -> Asking:
-        """Itself. Raises HarnessError for options that only a dry run has."""
-        if not self.dry_run and (self.tokenizer or self.prices):
-            raise HarnessError("--tokenizer and --prices go with --dry-run")
-        return self
-
-
-AskingOptions = Annotated[Asking, Parameter(name="*")]
-ASK = Asking()
 Questions = Annotated[
     str, Parameter(help="Source of questions: a file, hf:REPO, mini:PART, anah:PART or world:FOLDER:PART.")
 ]

@@ -7,12 +7,13 @@ to be kept in step with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
+from cyclopts import Parameter
 from pydantic import Field
 
 from factuality_harness.harness.engines import BatchEngine, CachedEngine, Conversation, Engine, Reply, Sampling
@@ -232,3 +233,36 @@ class DryRun:
     def show(self, judge: str, **about: Any) -> None:
         """Print the plan as JSON."""
         print(json_text(self.plan(judge, **about), indent=2))
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a judged command asks its judge: with the answer cache or without, or only counting what it would ask."""
+
+    no_cache: Annotated[bool, Parameter(negative="", help="Ask everything anew, and keep no answer.")] = False
+    dry_run: Annotated[bool, Parameter(negative="", help="Count calls and tokens; ask nothing.")] = False
+    tokenizer: Annotated[str | None, Parameter(help="Of --dry-run: whose tokens to count, a model.")] = None
+    prices: Annotated[Path | None, Parameter(help="Of --dry-run: JSON or YAML of prices by model.")] = None
+
+    def options(self, judge_args: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The judge's options, with `cache` where none is wanted."""
+        return {**(judge_args or {}), **({"cache": False} if self.no_cache else {})}
+
+    def dry(self) -> DryRun | None:
+        """Where a dry run counts; None for a real one. Raises HarnessError for options that only a dry run has."""
+        return DryRun(self.tokenizer, self.prices) if self.checked().dry_run else None
+
+    def task_setting(self) -> dict[str, Any] | None:
+        """`dry_run` of a task's metadata; None for a real run. Raises HarnessError as `dry` does."""
+        prices = None if self.prices is None else str(self.prices)
+        return {"tokenizer": self.tokenizer, "prices": prices} if self.checked().dry_run else None
+
+    def checked(self) -> Asking:
+        """Itself. Raises HarnessError for options that only a dry run has."""
+        if not self.dry_run and (self.tokenizer or self.prices):
+            raise HarnessError("--tokenizer and --prices go with --dry-run")
+        return self
+
+
+AskingOptions = Annotated[Asking, Parameter(name="*")]
+ASK = Asking()

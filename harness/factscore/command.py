@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from factuality_harness.harness.annotators.spec import JudgeSpec, usage_of
-from factuality_harness.harness.commands import ASK, AskingOptions, Judge, JudgeArgs, MaxUnparsed
+from factuality_harness.harness.commands import Judge, JudgeArgs, MaxUnparsed
 from factuality_harness.harness.data.biographies import load_labelled, question_about, topic_of
-from factuality_harness.harness.dry_run import DryRun
+from factuality_harness.harness.dry_run import ASK, AskingOptions, DryRun
 from factuality_harness.harness.engines import AnswerCache
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.factscore.abstain import Detector

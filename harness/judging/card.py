@@ -17,8 +17,9 @@ from tqdm import tqdm
 from factuality_harness.harness.annotation import Judgement
 from factuality_harness.harness.annotators.base import Annotator
 from factuality_harness.harness.annotators.spec import JudgeSpec, usage_of
-from factuality_harness.harness.commands import ASK, AskingOptions, Judge, JudgeArgs, Out, Seed
+from factuality_harness.harness.commands import Judge, JudgeArgs, Out, Seed
 from factuality_harness.harness.data.biographies import FACT_LABELS
+from factuality_harness.harness.dry_run import ASK, AskingOptions
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.manifest import command_line, manifest, write_manifest
 from factuality_harness.harness.io.write import json_safe, write_json, write_text

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from pydantic import PositiveInt
 
@@ -18,9 +18,6 @@ from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.settings import Settings, read_settings
 from factuality_harness.harness.words import tokens_about
 
-if TYPE_CHECKING:
-    from factuality_harness.harness.lm_eval_plugin.task import JudgedTask
-
 log = logging.getLogger(__name__)
 
 # A plain sentence of the mean length of those in the shipped corpus: 20 words, 40 characters.
@@ -28,7 +25,21 @@ _SENTENCE = {
     "en": "In the year {n} this was described at some length in a report that names {topic} and the place.",
     "zh": "一份报告在{n}年较为详细地描述了这件事情，其中提到{topic}以及相关的地点和时间。",
 }
-_WAITING: weakref.WeakSet[JudgedTask] = weakref.WeakSet()
+
+
+class Judged(Protocol):
+    """What counting needs of a task."""
+
+    settings: dict[str, Any]
+    task_name: Any
+    config: Any
+    instances: Any
+
+    def judge_responses(self, responses: list[list[str]], docs: list[dict[str, Any]]) -> Any:
+        """Judge the responses to every doc."""
+
+
+_WAITING: weakref.WeakSet[Judged] = weakref.WeakSet()
 
 
 class DryRunOptions(Settings):
@@ -39,7 +50,7 @@ class DryRunOptions(Settings):
     answer_tokens: PositiveInt | None = None
 
 
-def begin(task: JudgedTask) -> DryRun | None:
+def begin(task: Judged) -> DryRun | None:
     """Where a task's judge counts; None where its metadata asks for no dry run. Raises HarnessError for bad options."""
     given = task.settings.get("dry_run", False)
     if given is False or given is None:
@@ -55,7 +66,7 @@ def _options(given: Any) -> DryRunOptions:
     return read_settings(DryRunOptions, {} if given is True else given, "dry_run")
 
 
-def count(task: JudgedTask, dry: DryRun) -> None:
+def count(task: Judged, dry: DryRun) -> None:
     """Print what judging the task would ask. Raises SystemExit with code 0 once this is done for all tasks."""
     instances = [instance for instance in task.instances if instance.idx == 0]
     answers = _stored(instances)

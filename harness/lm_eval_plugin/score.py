@@ -12,17 +12,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from factuality_harness.harness.annotators.spec import JudgeSpec
-from factuality_harness.harness.commands import (
-    ASK,
-    AskingOptions,
-    Flag,
-    Judge,
-    JudgeArgs,
-    Options,
-    Out,
-    Questions,
-    Split,
-)
+from factuality_harness.harness.commands import Flag, Judge, JudgeArgs, Options, Out, Questions, Split
+from factuality_harness.harness.dry_run import ASK, AskingOptions
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.sentences import Language
 

@@ -14,8 +14,6 @@ from tqdm import tqdm
 
 from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.commands import (
-    ASK,
-    AskingOptions,
     Flag,
     Judge,
     JudgeArgs,
@@ -26,6 +24,7 @@ from factuality_harness.harness.commands import (
     Several,
     Split,
 )
+from factuality_harness.harness.dry_run import ASK, AskingOptions
 from factuality_harness.harness.engines import Sampling
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.manifest import manifest, write_manifest
