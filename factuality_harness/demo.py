@@ -59,13 +59,13 @@ def run_quietly(paths: list[Path], out: Path) -> None:
     """Run the experiments in this process, one stage after another; what libraries say goes to OUT/log.txt."""
     experiments = load_experiments(paths)
     plan, store = make_plan(experiments), Store(out)
-    plan_file = begin(experiments, plan, store)
+    begin(experiments, plan, store)
     left = [stage for stage in plan.stages if not store.done(stage)]
     print(f"{len(left)} of {len(plan.stages)} stages to run; details in {out / 'log.txt'}", flush=True)
     with quiet(out / "log.txt"):
-        from factuality_harness.training.sweep.worker import work
+        from factuality_harness.training.sweep.worker import run_all_here
 
-        work(store.root, plan_file)
+        run_all_here(plan, store)
     for stage in plan.stages:
         if why := store.failure(stage):
             print(f"error in {stage}: {why.splitlines()[0]}", file=sys.stderr)

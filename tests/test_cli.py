@@ -13,7 +13,7 @@ import pytest
 from factuality_harness.cli import COMMANDS, ROOT
 from tests.helpers.paths import ROOT as CHECKOUT
 
-EXTRAS = ("trl", "peft", "submitit", "vllm", "sentence_transformers")
+EXTRAS = ("trl", "peft", "distributed", "vllm", "sentence_transformers")
 
 
 def python(program: str, *words: str, folder: Path = CHECKOUT) -> subprocess.CompletedProcess[str]:
@@ -46,7 +46,7 @@ def test_help_lists_every_command_and_loads_none() -> None:
         (["train", "mask_dpo", "--config", "x.yaml"], "trl", "train"),
         (["train", "sft", "--config", "x.yaml"], "trl", "train"),
         (["memory", "--config", "x.yaml"], "peft", "train"),
-        (["sweep", "run", "x.yaml"], "submitit", "sweep"),
+        (["sweep", "run", "x.yaml"], "distributed", "sweep"),
     ],
 )
 def test_a_missing_extra_is_one_line_that_names_it(words: list[str], package: str, extra: str) -> None:

@@ -1,62 +1,42 @@
-"""Work for tests of the executor: real stages in a real store that sleep, so that they can be killed meanwhile."""
+"""Work for tests of the sweep's engine: stages in a real store that sleep, so that they can be killed meanwhile."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import cloudpickle
-
-from factuality_harness.training.sweep.process import tie_to_parent
-
-cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import tests
+from factuality_harness.training.sweep.plan import Plan, Stage
+from factuality_harness.training.sweep.store import Store
 
 
-def doze_plan(folder: Path, stages: int = 4, slow: int = 1, seconds: float = 100) -> Path:
-    """A plan file of independent stages, the first `slow` of which take long the first time."""
-    from factuality_harness.training.sweep.plan import Plan, Stage
-
+def doze_plan(stages: int = 4, slow: int = 1, seconds: float = 100) -> Plan:
+    """Independent stages, the first `slow` of which take long the first time."""
     names = [f"base-{i:012d}" for i in range(stages)]
-    plan = Plan(stages={n: Stage("base", n, {"seconds": seconds * (i < slow)}, {}) for i, n in enumerate(names)})
-    path = folder / "plan.json"
-    path.write_text(plan.to_json(), encoding="utf-8")
-    return path
+    return Plan(stages={n: Stage("base", n, {"seconds": seconds * (i < slow)}, {}) for i, n in enumerate(names)})
 
 
-def doze(store_root: Path, plan_file: Path) -> None:
-    """Sleep through each stage. A slow one says who sleeps in `slow-ID.json`, and is a quick one when run again.
+def doze(stage: Stage, store: Store) -> None:
+    """Sleep through a stage. A slow one says who sleeps in `slow-ID.json`, and is a quick one when run again.
 
-    Claims and results are files as `Store` has them, without its imports, which take longer than these tests.
+    Its child sleeps in a session of its own, out of reach of signals to groups, as launchers' processes do.
     """
-    stages = {stage["id"]: stage["settings"]["seconds"] for stage in json.loads(plan_file.read_text())}
-    while left := [name for name in stages if not (store_root / "stages" / name / "stage.json").exists()]:
-        for name in left:
-            claim, sign = store_root / f"{name}.claim", store_root / f"slow-{name}.json"
-            if claim.exists() and not lives(int(claim.read_text())):
-                claim.unlink(missing_ok=True)
-            try:
-                own = store_root / f"{os.getpid()}.claim"
-                own.write_text(str(os.getpid()))
-                claim.hardlink_to(own)
-            except FileExistsError:
-                continue
-            if stages[name] and not sign.exists():
-                child = subprocess.Popen(["sleep", str(stages[name])], preexec_fn=tie_to_parent)
-                part = sign.with_suffix(".part")
-                part.write_text(
-                    json.dumps({"pid": os.getpid(), "child": child.pid, "job": os.environ.get("SLURM_JOB_ID")})
-                )
-                part.rename(sign)
-                if child.wait():
-                    time.sleep(10)  # the signal that ended it is for us, too
-            (store_root / "stages" / name).mkdir(parents=True, exist_ok=True)
-            (store_root / "stages" / name / "stage.json").write_text("{}")
-        time.sleep(0.2)
+    begun, sign = time.monotonic(), store.root / f"slow-{stage.id}.json"
+    folder = store.begin(stage, resume=False)
+    if stage.settings["seconds"] and not sign.exists():
+        child = subprocess.Popen(["sleep", str(stage.settings["seconds"])], start_new_session=True)
+        part = sign.with_suffix(".part")
+        part.write_text(json.dumps({"pid": os.getpid(), "child": child.pid, "job": os.environ.get("SLURM_JOB_ID")}))
+        part.rename(sign)
+        child.wait()
+    if "fails" in stage.settings:
+        store.fail(stage.id, stage.settings["fails"])
+        return
+    (folder / "slept").write_text(str(stage.settings["seconds"]))
+    store.finish(stage, time.monotonic() - begun, [])
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:

@@ -1,6 +1,6 @@
 """Sweeps: an experiment is a YAML file, every cell of its grid goes from samples to lm_eval's result files.
 
-    factuality sweep run EXPERIMENT.yaml … [--executor local|slurm] [--workers N] [--dry-run]
+    factuality sweep run EXPERIMENT.yaml … [--executor local|slurm|…] [--workers N] [--dry-run]
     factuality sweep status EXPERIMENT.yaml …
 
 A cell is a chain of stages (base, questions, sample, annotate, select, pair, train, score, distances). A stage is known

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from factuality_harness.harness.commands import Flag, Several
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.manifest import manifest, write_manifest
-from factuality_harness.harness.io.write import write_json, write_text
+from factuality_harness.harness.io.write import write_json
 from factuality_harness.training.shipped import shipped
 from factuality_harness.training.sweep.doctor import examine, examine_machine, tell
 from factuality_harness.training.sweep.estimate import estimate
-from factuality_harness.training.sweep.executor import check_executor, run_workers
 from factuality_harness.training.sweep.experiment import Cell, Experiment, load_experiment
 from factuality_harness.training.sweep.plan import Plan, make_plan, stages_of
+from factuality_harness.training.sweep.schema import Executor
 from factuality_harness.training.sweep.store import Store
 
 STORES = Path("out/sweeps")
@@ -76,6 +75,9 @@ def status(experiments: Sequence[Experiment], plan: Plan, store: Store) -> str:
             users[stage].add(cell.name)
     lines += [f"  {state(stage, store):8} {stage}, for {len(users[stage])} cells" for stage in left]
     lines += [f"error in {stage}: {why.splitlines()[0]}" for stage in left if (why := store.failure(stage))]
+    if at_work := store.at_work():
+        lines.append(f"a run is at work: {at_work['host']}, process {at_work['pid']}")
+        lines[-1] += f", dashboard {at_work['dashboard']}" if at_work["dashboard"] else ""
     return "\n".join(lines)
 
 
@@ -101,8 +103,8 @@ def load_experiments(paths: Sequence[Path], seeds: Sequence[int] | None = None) 
     return experiments
 
 
-def begin(experiments: Sequence[Experiment], plan: Plan, store: Store) -> Path:
-    """Make the store ready for workers: failures forgotten, cells and plan written. Returns the plan's file.
+def begin(experiments: Sequence[Experiment], plan: Plan, store: Store) -> None:
+    """Make the store ready for workers: failures forgotten, cells written.
 
     Raises HarnessError for files and checkpoints that are missing.
     """
@@ -112,13 +114,9 @@ def begin(experiments: Sequence[Experiment], plan: Plan, store: Store) -> Path:
     store.root.mkdir(parents=True, exist_ok=True)
     store.forget_failures(plan)
     write_experiments(experiments, plan, store)
-    text = plan.to_json()
-    plan_file = store.root / "plans" / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
-    write_text(plan_file, text)
     made_with = store.root / "manifest.json"
     if not made_with.is_file() or not all(map(store.done, plan.stages)):  # else it made nothing
         write_manifest(made_with, manifest(inputs=[experiment.path for experiment in experiments]))
-    return plan_file
 
 
 def check_done(plan: Plan, store: Store) -> None:
@@ -145,11 +143,11 @@ def run(
     store: StoreFolder = None,
     seeds: Seeds = None,
     dry_run: Flag = False,
-    executor: Literal["local", "slurm"] = "local",
+    executor: Executor = "local",
     workers: int | None = None,
-    slurm: Annotated[tuple[str, ...], Several] = (),
+    job: Annotated[tuple[str, ...], Several] = (),
 ) -> None:
-    """Run experiments cell by cell, on this machine or Slurm.
+    """Run experiments cell by cell, on this machine or a cluster.
 
     What is finished is never run again: interrupted, or after a change, run the same command again.
 
@@ -158,15 +156,21 @@ def run(
     dry_run
         Print the plan, an estimate and what is missing (`factuality doctor`), run nothing; exit code 2 if something is.
     workers
-        Processes or Slurm jobs; default one per core of this machine.
-    slurm
-        KEY=VALUE …: options of sbatch, such as partition=gpu gpus_per_node=4 time=1440.
+        Processes or jobs; default one per core of this machine.
+    executor
+        This machine, or jobs of a queueing system.
+    job
+        KEY=VALUE …: options of a job, such as partition=gpu gpus_per_node=4 time=1440 (of sbatch; by letter, q=gpu,
+        elsewhere).
     """
+    from factuality_harness.training.sweep.cluster import check_executor
+    from factuality_harness.training.sweep.engine import run_stages
+
     loaded, plan, place = opened(experiments, store, seeds)
     count = (os.cpu_count() or 1) if workers is None else workers
     if count < 1:
         raise HarnessError(f"--workers {count}: at least one is needed")
-    options = dict(option.partition("=")[::2] for option in slurm)
+    options = dict(option.partition("=")[::2] for option in job)
     if not dry_run:
         check_executor(executor, options)
     if not all(map(place.done, plan.stages)):
@@ -179,16 +183,9 @@ def run(
             print(f"{cell_state(roles, plan, place):8} {cell.name}: {' '.join(roles.values())}")
         tell(examine(loaded, plan, place, elsewhere=executor != "local"))
         return
-    plan_file = begin(loaded, plan, place)
+    begin(loaded, plan, place)
     print(estimate(loaded, plan, place, count))
-    run_workers(
-        place.root,
-        plan_file,
-        executor=executor,
-        workers=count,
-        options=options,
-        log_folder=place.root / "logs",
-    )
+    run_stages(plan, place, executor=executor, workers=count, options=options)
     print(status(loaded, plan, place))
     check_done(plan, place)
 

@@ -62,15 +62,6 @@ class Plan:
     cells: list[tuple[Cell, dict[str, str]]] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
 
-    def to_json(self) -> str:
-        """For workers, who only need the stages."""
-        return json.dumps([asdict(stage) for stage in self.stages.values()])
-
-    @classmethod
-    def from_json(cls, text: str) -> Plan:
-        """Inverse of `to_json`, without the cells."""
-        return cls(stages={data["id"]: Stage(**data) for data in json.loads(text)})
-
 
 class _Builder:
     def __init__(self, plan: Plan, experiment: Experiment) -> None:

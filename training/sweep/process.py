@@ -1,10 +1,10 @@
-"""Processes of a sweep: tied to their parent, launched, with an environment of their own."""
+"""Processes of a sweep: ended with what started them and with all they started, launched, with an environment."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
+import multiprocessing.connection
 import os
 import shlex
 import signal
@@ -12,10 +12,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+
+import psutil
 
 from factuality_harness.harness.errors import HarnessError
+
+DEATH_SIGNAL, SUBREAPER = 1, 36  # of Linux's prctl
 
 
 @contextlib.contextmanager
@@ -56,17 +59,32 @@ def launch(launcher: list[str], line: list[str]) -> None:
         raise HarnessError(f"{shlex.join([*launcher, *line])} ended with exit code {code}; its message is in the log")
 
 
-def end_with(lock: Path) -> None:
-    """Wait until nobody holds the lock, then kill this process and all it started."""
-    with contextlib.suppress(FileNotFoundError), lock.open() as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-    os.killpg(0, signal.SIGKILL)
-
-
 def tie_to_parent() -> None:
-    """`preexec_fn` for what a worker starts: it is killed when the worker ends, in whatever way (Linux only)."""
+    """`preexec_fn` for what a stage starts: it is killed when the stage ends, in whatever way (Linux only)."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of all that this process's descendants leave behind, detached or not (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(SUBREAPER, 1)
+
+
+def end_all(processes: Iterable[psutil.Process]) -> None:
+    """Kill processes and all they started."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            below = process.children(recursive=True)
+            process.kill()
+            end_all(below)
+
+
+def end_with(sentinel: int) -> None:
+    """Wait until a process has ended, then kill this one and all it started."""
+    multiprocessing.connection.wait([sentinel])
+    end_all(psutil.Process().children())
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextlib.contextmanager

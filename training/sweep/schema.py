@@ -30,6 +30,7 @@ from factuality_harness.training.preferences.pairing import PairRules
 
 Kind = Literal["base", "questions", "sample", "annotate", "select", "pair", "tokens", "train", "score", "distances"]
 Amount = Literal["train_questions", "test_questions", "sentences", "facts", "answer_tokens", "document_tokens"]
+Executor = Literal["local", "slurm", "pbs", "lsf", "sge"]
 STAGES: tuple[str, ...] = get_args(Kind)
 Name = Annotated[str, Field(min_length=1)]
 Options = dict[str, Any]

@@ -1,21 +1,22 @@
-"""Where stages live: a folder each, complete once `stage.json` is in it; claims let none run twice at a time.
+"""Where stages live: written aside, and renamed when whole.
 
-STORE/stages/ID/            outputs of a stage; stage.json last
+STORE/stages/ID/            outputs of a finished stage, with its stage.json
 STORE/stages/ID.failed      its error, one text file
-STORE/claims/ID             who is at it; touched every few seconds
+STORE/parts/ID/             outputs of a stage that runs or was broken off
+STORE/parts/ID.lock         locked by the process that runs it, for as long as that lives
+STORE/logs/ID.log           what it said
+STORE/run.json              of the run that works here: host, process, dashboard; locked while it lives
 STORE/experiments/NAME.json cells, their labels and stages: what analysis reads
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
-import socket
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,6 @@ from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.manifest import provenance
 from factuality_harness.harness.io.write import write_json, write_text
 from factuality_harness.training.sweep.plan import Plan, Stage
-
-BEAT = 5.0  # seconds between signs of life
-STALE = 60.0  # seconds without one until another worker may take over
-MOST_DEATHS = 3  # claims of a stage that end without a word (out of memory, say) before it counts as failed
 
 
 class Store:
@@ -79,105 +76,95 @@ class Store:
         """Let failed stages of the plan be tried again."""
         for stage in plan.stages:
             self._failed(stage).unlink(missing_ok=True)
-            self._deaths(stage).unlink(missing_ok=True)
+
+    def broken_need(self, stage: Stage) -> str | None:
+        """What stands in the way of a stage for good: a stage it needs that failed."""
+        failed = next((name for name in stage.needs.values() if self.failure(name) is not None), None)
+        return None if failed is None else f"needs {failed}, which failed"
 
     def _failed(self, stage: str) -> Path:
         return self.root / "stages" / f"{stage}.failed"
 
-    def _deaths(self, stage: str) -> Path:
-        return self.root / "claims" / f"{stage}.deaths"
+    def part(self, stage: str) -> Path:
+        """Outputs of a stage that is not finished."""
+        return self.root / "parts" / stage
 
-    def _claim(self, stage: str) -> Path:
-        return self.root / "claims" / stage
+    def log(self, stage: str) -> Path:
+        """The log of a stage, to which every attempt adds."""
+        path = self.root / "logs" / f"{stage}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _lock(self, stage: str) -> Path:
+        return self.root / "parts" / f"{stage}.lock"
 
     def running(self, stage: str) -> bool:
-        """Whether somebody alive is at it."""
-        claim = self._claim(stage)
-        try:
-            owner = json.loads(claim.read_text(encoding="utf-8"))
-            age = time.time() - claim.stat().st_mtime
-        except FileNotFoundError:
-            return False
-        except ValueError:  # just being written
-            return True
-        if owner["host"] == socket.gethostname() and not _alive(owner["pid"], owner["born"]):
-            return False
-        return age < STALE
+        """Whether a process is at it, here or on another machine."""
+        return _locked(self._lock(stage))
 
     @contextmanager
-    def claim(self, stage: str) -> Iterator[bool]:
-        """Whether the stage is ours now. While it is, a thread shows that we live."""
-        claim = self._claim(stage)
-        claim.parent.mkdir(parents=True, exist_ok=True)
-        (self.root / "stages").mkdir(parents=True, exist_ok=True)
-        if claim.exists() and not self.running(stage):
-            self._take_over(stage, claim)
-        try:
-            handle = os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            yield False
-            return
-        with os.fdopen(handle, "w") as file:
-            json.dump({"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid())}, file)
-        stop = threading.Event()
+    def hold(self, stage: str) -> Iterator[bool]:
+        """Whether no other process is at the stage; then it is kept so. The lock ends with the processes that have it.
 
-        def beat() -> None:
-            while not stop.wait(BEAT):
-                with suppress(OSError):
-                    os.utime(claim)
+        Raises HarnessError on a file system that cannot lock.
+        """
+        lock = self._lock(stage)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            except OSError as error:
+                raise HarnessError(
+                    f"{lock}: cannot be locked ({error}); put the store on a file system that can lock "
+                    "(Lustre: mount option flock)"
+                ) from error
+            yield True
 
-        thread = threading.Thread(target=beat, daemon=True)
-        thread.start()
-        try:
-            yield not self.done(stage) and self.failure(stage) is None
-        finally:
-            stop.set()
-            thread.join()
-            claim.unlink(missing_ok=True)
+    @contextmanager
+    def announced(self, **about: Any) -> Iterator[None]:
+        """Say in the store who works here, for `at_work`."""
+        path = self.root / "run.json"
+        write_json(path, {"host": os.uname().nodename, "pid": os.getpid(), **about})
+        with path.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
-    def _take_over(self, stage: str, claim: Path) -> None:
-        """Remove a dead worker's claim; only one of those who try succeeds in renaming it."""
-        grave = claim.with_name(f"{stage}.{os.getpid()}.dead")
-        try:
-            claim.rename(grave)
-        except FileNotFoundError:
-            return
-        grave.unlink()
-        deaths = self._deaths(stage)
-        with deaths.open("a", encoding="utf-8") as file:
-            file.write(".")
-        if deaths.stat().st_size >= MOST_DEATHS:
-            self.fail(stage, f"its process died {MOST_DEATHS} times without a message; short of memory?")
+    def at_work(self) -> dict[str, Any]:
+        """What the run says that works here now; empty when none does."""
+        path = self.root / "run.json"
+        return json.loads(path.read_text(encoding="utf-8")) if _locked(path) else {}
 
     def begin(self, stage: Stage, *, resume: bool) -> Path:
-        """The stage's folder, emptied unless what lies there can be gone on with."""
-        folder = self.folder(stage.id)
+        """A folder for its outputs, emptied unless what lies there can be gone on with."""
+        folder = self.part(stage.id)
         if folder.exists() and not resume:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def finish(self, stage: Stage, seconds: float, commands: list[str]) -> None:
-        """Mark a stage as complete."""
+        """The stage is whole: its folder gets its record and its name."""
         data = {"kind": stage.kind, "settings": stage.settings, "needs": stage.needs, "seconds": round(seconds, 2)}
-        data |= {"commands": commands, **provenance()}
-        write_json(self.folder(stage.id) / "stage.json", data)
-        self._deaths(stage.id).unlink(missing_ok=True)
+        part, folder = self.part(stage.id), self.folder(stage.id)
+        data |= {"commands": [line.replace(str(part), str(folder)) for line in commands], **provenance()}
+        write_json(part / "stage.json", data)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.exists() and not self.done(stage.id):  # begun by an earlier version
+            shutil.rmtree(folder)
+        part.rename(folder)
+        self._lock(stage.id).unlink(missing_ok=True)
 
 
-def _born(pid: int) -> str | None:
-    """Start time of a process, which tells it from a later one of the same number (Linux; elsewhere None)."""
+def _locked(path: Path) -> bool:
+    """Whether a living process holds a lock on the file."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return None
-
-
-def _alive(pid: int, born: str | None) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+    except FileNotFoundError:
         return False
-    except PermissionError:
-        pass
-    return born is None or _born(pid) == born
+    except BlockingIOError:
+        return True

@@ -10,12 +10,12 @@ from copy import deepcopy
 import pytest
 
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.training.sweep.command import status, write_experiments
+from factuality_harness.training.sweep.command import state, status, write_experiments
 from factuality_harness.training.sweep.estimate import estimate
 from factuality_harness.training.sweep.experiment import load_experiment
 from factuality_harness.training.sweep.plan import make_plan
 from factuality_harness.training.sweep.schema import STAGES
-from factuality_harness.training.sweep.store import MOST_DEATHS, Store
+from factuality_harness.training.sweep.store import Store
 from tests.helpers import doze, experiments
 from tests.helpers.cli import command
 from tests.helpers.paths import ROOT
@@ -121,8 +121,8 @@ def test_analysis_is_told_what_the_cells_are(planned):
         (["run", "EXPERIMENT", "--workers", "0"], "--workers 0"),
         (["run", "EXPERIMENT", "EXPERIMENT"], "two experiments have the same name"),
         (["run", "EXPERIMENT", "--seeds", "1", "1"], "seeds is a list"),
-        (["run", "EXPERIMENT", "--slurm", "partition=gpu"], "options partition: those are Slurm's"),
-        (["run", "EXPERIMENT", "--executor", "slurm", "--slurm", "=x"], "option =x: give KEY=VALUE"),
+        (["run", "EXPERIMENT", "--job", "partition=gpu"], "options partition: those are of jobs"),
+        (["run", "EXPERIMENT", "--executor", "slurm", "--job", "=x"], "option =x: give KEY=VALUE"),
     ],
 )
 def test_bad_command_lines(tmp_path, capsys, arguments, message):
@@ -196,22 +196,44 @@ def test_a_missing_checkpoint_stops_the_run_but_not_the_plan(tmp_path, capsys):
     assert "missing checkpoint: ./nowhere" in capsys.readouterr().err
 
 
-def test_a_claim_is_for_one_and_a_dead_ones_is_taken_over(planned):
+def test_a_stage_is_held_by_one_and_let_go_with_its_process(planned):
     _, plan, store = planned
     stage = next(iter(plan.stages))
-    with store.claim(stage) as first, Store(store.root).claim(stage) as second:
+    with store.hold(stage) as first, Store(store.root).hold(stage) as second:
         assert first and not second
-        assert store.running(stage)
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    for _ in range(MOST_DEATHS - 1):
-        store._claim(stage).write_text(json.dumps({"host": os.uname().nodename, "pid": dead.pid, "born": "1"}))
-        with store.claim(stage) as ours:
-            assert ours
-    store._claim(stage).write_text(json.dumps({"host": os.uname().nodename, "pid": dead.pid, "born": "1"}))
-    with store.claim(stage) as ours:
-        assert not ours
-    assert "died" in store.failure(stage)
+        assert state(stage, store) == "running"
+    assert state(stage, store) == "waiting"
+    program = (
+        "import os, sys; from factuality_harness.training.sweep.store import Store\n"
+        "with Store(sys.argv[1]).hold(sys.argv[2]): os.kill(os.getpid(), 9)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, str(store.root), stage], cwd=ROOT)
+    assert ended.returncode == -signal.SIGKILL
+    with store.hold(stage) as ours:
+        assert ours
+
+
+def test_a_stage_has_its_name_only_when_it_is_whole(planned):
+    _, plan, store = planned
+    stage = next(iter(plan.stages.values()))
+    (store.begin(stage, resume=False) / "half").touch()
+    assert not store.folder(stage.id).exists()
+    folder = store.begin(stage, resume=True)
+    assert (folder / "half").exists()
+    store.folder(stage.id).mkdir(parents=True)
+    (store.folder(stage.id) / "of an earlier version").touch()
+    store.finish(stage, 1.0, [f"command --out {folder}/x"])
+    assert {path.name for path in store.folder(stage.id).iterdir()} == {"half", "stage.json"}
+    assert not folder.exists()
+    assert store.record(stage.id)["commands"] == [f"command --out {store.folder(stage.id)}/x"]
+
+
+def test_status_says_where_to_look_while_a_run_is_at_work(planned):
+    found, plan, store = planned
+    assert "dashboard" not in status(found, plan, store)
+    with store.announced(dashboard="http://here:1/status"):
+        assert status(found, plan, store).splitlines()[-1].endswith("dashboard http://here:1/status")
+    assert "dashboard" not in status(found, plan, store)
 
 
 def sweep(path, store):
@@ -246,7 +268,9 @@ def test_a_sweep_killed_at_any_stage_ends_as_an_unbroken_one(tmp_path):
     assert "tiny: 2 done of 2 cells" in text and len(outcome(plain)) == 2
     for kind in ("base", "sample", "train"):
         process = sweep(path, broken)
-        doze.wait_for(lambda kind=kind: list(broken.glob(f"stages/{kind}-*")), 200)
+        doze.wait_for(
+            lambda kind=kind: list([*broken.glob(f"parts/{kind}-*[0-9a-f]"), *broken.glob(f"stages/{kind}-*")]), 200
+        )
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     again = sweep(path, broken)

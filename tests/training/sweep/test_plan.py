@@ -11,7 +11,7 @@ import yaml
 
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.training.sweep.experiment import load_experiment
-from factuality_harness.training.sweep.plan import Plan, make_plan, stages_of
+from factuality_harness.training.sweep.plan import make_plan, stages_of
 from tests.helpers import experiments
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny import save_tiny, tiny_model
@@ -98,13 +98,6 @@ def test_arguments_of_every_step_lie_between_the_recipes_and_the_steps_own(tmp_p
     arguments = [s.settings["arguments"] for s in plan.stages.values() if s.kind == "train"]
     assert [(a["beta"], a.get("max_steps")) for a in arguments] == [(5.0, 3), (0.1, None), (7.0, 3)]
     assert len({a["learning_rate"] for a in arguments}) == 2  # as the recipes say
-
-
-def test_plans_travel_as_json(tmp_path):
-    plan = plan_of(tmp_path)
-    again = Plan.from_json(plan.to_json())
-    assert list(again.stages) == list(plan.stages)
-    assert again.stages == plan.stages
 
 
 def test_a_cell_depends_on_its_own_chain_only(tmp_path):

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from factuality_harness.harness.errors import HarnessError
-from factuality_harness.training.sweep.executor import run_workers
+from factuality_harness.training.sweep import engine
+from factuality_harness.training.sweep.engine import run_stages
+from factuality_harness.training.sweep.plan import Plan
 from factuality_harness.training.sweep.store import Store
 from tests.helpers import doze
 from tests.helpers.paths import ROOT
@@ -32,116 +34,96 @@ def slurm():
     assert answer.stdout.strip() in ("idle", "mixed", "allocated"), f"run tests/slurm/setup.sh: {answer}"
 
 
-def run(root: Path, workers: int = 2, **options: str) -> None:
-    run_workers(
-        root,
-        root / "plan.json",
-        executor="slurm",
-        workers=workers,
-        options=options,
-        log_folder=root / "logs",
-        work=doze.doze,
-    )
+def run(root: Path, plan: Plan, workers: int = 2, **options: str) -> None:
+    run_stages(plan, Store(root), executor="slurm", workers=workers, options=options, work=doze.doze)
+
+
+def started(root: Path, plan: Plan, workers: int, **options: str) -> multiprocessing.Process:
+    """The same in another process."""
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=run, args=[root, plan, workers], kwargs=options)
+    process.start()
+    return process
 
 
 def scontrol(*arguments: str) -> str:
     return subprocess.run(["scontrol", *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def restarts(job: str) -> int:
-    return int(re.search(r"Restarts=(\d+)", scontrol("show", "job", job))[1])
-
-
 def queue() -> str:
     return subprocess.run(["squeue", "--noheader"], check=True, capture_output=True, text=True).stdout
 
 
-def hurry(job: str) -> None:
-    """Spare the test the two minutes that Slurm lets a job wait before it starts again."""
-    doze.wait_for(lambda: "JobState=PENDING" in scontrol("show", "job", job))
-    scontrol("update", f"JobId={job}", "StartTime=now+5")  # the old one must be gone by then
+def killed(job: str) -> None:
+    subprocess.run(["scancel", "--signal=KILL", "--full", job], check=True)
 
 
-def killed_step(job: str) -> None:
-    subprocess.run(["scancel", "--signal=KILL", f"{job}.0"], check=True)
+def cancelled(job: str) -> None:
+    subprocess.run(["scancel", job], check=True)
 
 
-def time_nearly_up(job: str) -> None:
-    subprocess.run(["scancel", "--signal=USR2", f"{job}.0"], check=True)  # what Slurm itself sends
+def whole(root: Path, plan: Plan) -> bool:
+    return all(Store(root).done(name) for name in plan.stages)
 
 
-def requeued(job: str) -> None:
-    scontrol("requeue", job)
-
-
-@pytest.mark.parametrize("disturb", [killed_step, time_nearly_up, requeued])
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_worker_that_the_scheduler_stops_goes_on(tmp_path, disturb, workers):
-    doze.doze_plan(tmp_path, stages=4, slow=1)
+@pytest.mark.parametrize(("disturb", "workers"), [(killed, 1), (cancelled, 1), (cancelled, 2)])
+def test_a_job_that_the_scheduler_ends_is_replaced(tmp_path, disturb, workers):
+    plan = doze.doze_plan(stages=4)
     met = []
 
     def meddle() -> None:
         doze.wait_for(lambda: doze.sleepers(tmp_path))
         met.append(doze.sleepers(tmp_path)[0])
         disturb(met[0]["job"])
-        if workers == 1 and disturb is not killed_step:  # of two, the other may do all the rest
-            hurry(met[0]["job"])
 
     thread = threading.Thread(target=meddle)
     thread.start()
-    run(tmp_path, workers)
+    run(tmp_path, plan, workers)
     thread.join()
-    store = Store(tmp_path)
-    assert all(store.done(f"base-{i:012d}") for i in range(4))
+    assert whole(tmp_path, plan)
     assert not doze.lives(met[0]["child"])
     doze.wait_for(lambda: queue() == "")
-    if workers == 1:
-        jobs = {re.match(r"\d+", path.name)[0] for path in tmp_path.glob("logs/*/*_submitted.pkl")}
-        if disturb is killed_step:
-            assert len(jobs) == 2, "the dead worker was replaced"
-        else:
-            assert jobs == {met[0]["job"]} and restarts(met[0]["job"]) == 1
+    jobs = re.findall(r"job (\d+)", "".join(path.read_text() for path in tmp_path.glob("logs/*.log")))
+    assert len({*jobs}) > 1, "the job was replaced"
 
 
-def test_a_real_time_limit(tmp_path):
-    doze.doze_plan(tmp_path, stages=2, slow=1, seconds=600)
-    process = multiprocessing.get_context("fork").Process(target=run, args=[tmp_path, 1], kwargs={"time": "1"})
-    process.start()
-    doze.wait_for(lambda: doze.sleepers(tmp_path))
-    job = doze.sleepers(tmp_path)[0]["job"]
-    doze.wait_for(lambda: restarts(job) == 1, seconds=150)
-    hurry(job)
-    process.join(timeout=60)
-    assert process.exitcode == 0
-    log = next(tmp_path.glob(f"logs/*/{job}_0_log.err")).read_text()
-    assert "Caught signal SIGUSR2" in log and "DUE TO TIME LIMIT" not in log
+def test_a_real_time_limit(tmp_path, capfd):
+    plan = doze.doze_plan(stages=2, slow=1, seconds=600)
+    run(tmp_path, plan, 1, time="1")
+    assert whole(tmp_path, plan)
+    assert "base-000000000000 was stopped with its worker and goes on with another" in capfd.readouterr().err
+    assert "DUE TO TIME LIMIT" not in "".join(path.read_text() for path in tmp_path.glob("logs/jobs/*.err"))
+    assert not doze.lives(doze.sleepers(tmp_path)[0]["child"])
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_jobs_outlive_a_kill_but_not_an_orderly_end_and_the_same_command_goes_on(tmp_path, how):
-    doze.doze_plan(tmp_path, stages=4, slow=2, seconds=10)
-    process = multiprocessing.get_context("fork").Process(target=run, args=[tmp_path])
-    process.start()
+def test_jobs_end_with_the_run_and_the_same_command_goes_on(tmp_path, how):
+    plan = doze.doze_plan(stages=4, slow=2)
+    process = started(tmp_path, plan, 2)
     doze.wait_for(lambda: len(doze.sleepers(tmp_path)) == 2)
     assert process.pid is not None
     os.kill(process.pid, how)
     process.join(timeout=30)
-    if how == signal.SIGTERM:
-        doze.wait_for(lambda: queue() == "", seconds=10)
-        assert not Store(tmp_path).done("base-000000000000")
-    else:
-        assert len(queue().splitlines()) == 2
-    run(tmp_path)
-    assert all(Store(tmp_path).done(f"base-{i:012d}") for i in range(4))
+    children = [sleeper["child"] for sleeper in doze.sleepers(tmp_path)]
+    doze.wait_for(lambda: not any(map(doze.lives, children)), seconds=10)
+    doze.wait_for(lambda: queue() == "", seconds=40)
+    assert not whole(tmp_path, plan)
+    run(tmp_path, plan)
+    assert whole(tmp_path, plan)
     doze.wait_for(lambda: queue() == "")
 
 
-def test_what_sbatch_says_is_the_error(tmp_path, capfd):
-    doze.doze_plan(tmp_path)
+def test_what_sbatch_says_is_the_error(tmp_path):
     with pytest.raises(HarnessError, match=r"sbatch refuses the job: .*invalid partition specified: nowhere"):
-        run(tmp_path, partition="nowhere")
-    assert "invalid partition" not in capfd.readouterr().err
+        run(tmp_path, doze.doze_plan(), partition="nowhere")
     assert queue() == ""
+
+
+def test_jobs_that_never_work_are_given_up_with_the_end_of_their_log(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "MOST_JOBS", 1)
+    monkeypatch.setattr(engine, "TEND", 1.0)
+    with pytest.raises(HarnessError, match=r"2 jobs ended one after another, .*no such module: cuda"):
+        run(tmp_path, doze.doze_plan(), 1, setup="echo no such module: cuda >&2; exit 1")
 
 
 EXPERIMENT = """
@@ -166,12 +148,12 @@ grid:
 
 
 @pytest.mark.timeout(1500)
-def test_a_sweep_one_of_whose_cells_is_killed_and_queued_again(tmp_path):
+def test_a_sweep_one_of_whose_jobs_is_cancelled(tmp_path):
     experiment, store = tmp_path / "temperatures.yaml", Store(tmp_path / "store")
     experiment.write_text(EXPERIMENT)
     command = [sys.executable, "-m", "factuality_harness", "sweep"]
     places = [str(experiment), "--store", str(store.root)]
-    slurm = ["--executor", "slurm", "--workers", "2", "--slurm", "time=10", "partition=test", "cpus_per_task=1"]
+    slurm = ["--executor", "slurm", "--workers", "2", "--job", "time=10", "partition=test", "cpus_per_task=1"]
     sweep = subprocess.Popen(
         [*command, "run", *places, *slurm],
         cwd=ROOT,
@@ -181,17 +163,14 @@ def test_a_sweep_one_of_whose_cells_is_killed_and_queued_again(tmp_path):
     )
     try:
         # The first stage, the base model, is one that every cell needs.
-        doze.wait_for(lambda: list(store.root.glob("claims/base-*")), seconds=600)
-        claim = json.loads(next(store.root.glob("claims/base-*")).read_text())
-        job = re.search(r"JobId=(\d+)", scontrol("pidinfo", str(claim["pid"])).replace("Slurm JobId", "JobId"))[1]
-        requeued(job)
-        hurry(job)
+        doze.wait_for(lambda: list(store.root.glob("logs/base-*.log")), seconds=600)
+        doze.wait_for(lambda: re.search(r"job (\d+)", next(store.root.glob("logs/base-*.log")).read_text()))
+        cancelled(re.search(r"job (\d+)", next(store.root.glob("logs/base-*.log")).read_text())[1])
         output, _ = sweep.communicate(timeout=800)
     finally:
         sweep.terminate()
     assert sweep.returncode == 0, output
     assert "3 done of 3 cells" in output
-    assert restarts(job) == 1
     status = subprocess.run([*command, "status", *places], cwd=ROOT, capture_output=True, text=True)
     assert status.stdout.splitlines() == ["temperatures: 3 done of 3 cells", "stages: 13 done"]
     cells = json.loads((store.root / "experiments" / "temperatures.json").read_text())["cells"]
