@@ -85,7 +85,7 @@ def _server(work: Work) -> ForkServerContext:
     set_up_process()
     context = multiprocessing.get_context("forkserver")
     heavy = "factuality_harness.training.sweep.stages" if work is run_here else work.__module__
-    context.set_forkserver_preload(["factuality_harness.training.sweep.fork_server", __name__, heavy])
+    context.set_forkserver_preload([__name__, heavy, "factuality_harness.training.sweep.fork_server"])
     return context
 
 

@@ -44,6 +44,7 @@ def at_rest(root: Path) -> bool:
     return not any(doze.lives(sleeper[key]) for sleeper in doze.sleepers(root) for key in ("pid", "child"))
 
 
+@pytest.mark.slow
 def test_a_killed_stage_is_run_again_and_what_it_started_ends(tmp_path, capfd):
     plan = doze.doze_plan(stages=3)
 
@@ -67,6 +68,7 @@ def dies(stage: Stage, store: Store) -> None:
     doze.doze(stage, store)
 
 
+@pytest.mark.slow
 def test_a_stage_that_keeps_dying_or_fails_stops_only_what_depends_on_it(tmp_path):
     dead, refused, after, apart = (f"{kind}-0" for kind in ("base", "questions", "pair", "select"))
     plan = Plan(
@@ -85,6 +87,7 @@ def test_a_stage_that_keeps_dying_or_fails_stops_only_what_depends_on_it(tmp_pat
     assert store.done(apart)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_orphan_computes_on_and_the_same_command_goes_on(tmp_path, how):
     plan = doze.doze_plan(stages=3, slow=2)
@@ -99,6 +102,7 @@ def test_no_orphan_computes_on_and_the_same_command_goes_on(tmp_path, how):
     assert whole(tmp_path, plan)
 
 
+@pytest.mark.slow
 def test_two_runs_on_one_store_share_the_work(tmp_path):
     """The second skips what the first computes, does the rest, and waits."""
     plan = doze.doze_plan(stages=5, seconds=4)
