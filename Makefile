@@ -55,7 +55,7 @@ lint: $(VENV)/.ready-dev
 	$(VENV)/bin/mypy
 
 test: check ## set up, then all checks and all tests that need no vLLM and no Slurm
-	$(VENV)/bin/python -m pytest -m "(slow or browser) and not vllm and not llama_cpp and not slurm"
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "(slow or browser) and not vllm and not llama_cpp and not slurm"
 
 test-slurm: $(VENV)/.ready-dev ## the sweep's tests on a real Slurm (system-packages starts one)
 	$(VENV)/bin/python -m pytest -m slurm tests/training/sweep
