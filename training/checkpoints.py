@@ -33,6 +33,7 @@ from factuality_harness.harness.io.card import model_card
 from factuality_harness.harness.io.jsonl import write_jsonl
 from factuality_harness.harness.io.manifest import manifest, sha256, write_manifest
 from factuality_harness.harness.io.models import adapter_base, check_model_folder
+from factuality_harness.harness.io.tokenizers import check_tokenizer
 from factuality_harness.harness.io.write import json_text, write_text
 from factuality_harness.training.arguments import PairArguments
 
@@ -69,12 +70,16 @@ def load_model(name: str | None, model_args: ModelConfig, trust_remote_code: boo
 
 
 def load_tokenizer(name: str | None, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint, with a padding token. Raises HarnessError when there is none to load."""
+    """The tokenizer of a checkpoint, with a padding token.
+
+    Raises HarnessError when there is none to load, and for one that loses what it reads (`check_tokenizer`).
+    """
     name = check_model_folder(name, ("tokenizer.json", "tokenizer_config.json", "config.json"))
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise HarnessError(f"{name}: its tokenizer cannot be loaded ({_short(error)})") from error
+    check_tokenizer(tokenizer, name)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

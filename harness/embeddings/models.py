@@ -26,6 +26,7 @@ from factuality_harness.harness.engines import AnswerCache, CachedEngine, Conver
 from factuality_harness.harness.engines.base import Batch
 from factuality_harness.harness.errors import EngineError, HarnessError
 from factuality_harness.harness.io.manifest import sha256
+from factuality_harness.harness.io.tokenizers import check_tokenizer
 
 CHOICES = "hidden:MODEL[@LAYER], sentence:MODEL, openai:http://HOST:PORT/v1#MODEL, tfidf or random"
 SLOT = "{topic}"
@@ -130,6 +131,7 @@ class HiddenStates:
             model = AutoModelForCausalLM.from_pretrained(self.model_name, dtype=dtype, **options)
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             raise HarnessError(f"{self.model_name}: cannot be loaded as a causal model ({_line(error)})") from error
+        check_tokenizer(self._tokenizer, self.model_name)
         if template is not None and not self._tokenizer.is_fast:
             raise HarnessError(
                 f"{self.model_name}: its tokenizer gives no character offsets, so the topic's tokens cannot be told "

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from factuality_harness.harness.engines.base import Batch, Conversation, Reply, Sampling
 from factuality_harness.harness.errors import EngineError
+from factuality_harness.harness.io.tokenizers import check_tokenizer
 from factuality_harness.harness.settings import Settings, read_settings
 
 NO_MATTER = ("gpu_memory_utilization", "tensor_parallel_size", "enforce_eager", "swap_space", "disable_log_stats")
@@ -59,6 +60,15 @@ class VLLMEngine:
                 f"judge {self.target!r} needs vLLM, which is not installed here ({error}): "
                 "pip install 'factuality-harness[vllm]', or use openai:URL with a server elsewhere, or hf:MODEL"
             ) from error
+        from transformers import AutoTokenizer
+
+        name = self._args.get("tokenizer") or self.target
+        revision = self._args.get("tokenizer_revision") or self._args.get("revision") or "main"
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+        except (OSError, ValueError):  # one that only vLLM reads; what is wrong with it vLLM says when it loads
+            return
+        check_tokenizer(tokenizer, self.target)
 
     def _load(self) -> Any:
         if self._llm is None:
@@ -148,6 +158,7 @@ class TransformersEngine:
                 self._tokenizer = AutoTokenizer.from_pretrained(self.target, padding_side="left")
             except (OSError, ValueError) as error:
                 raise EngineError(f"transformers cannot load {self.target!r}: {error}") from error
+        check_tokenizer(self._tokenizer, self.target)
         if self._tokenizer.chat_template is None:
             raise EngineError(f"{self.target!r} has no chat template; a judge must be an instruct model")
         if self._tokenizer.pad_token_id is None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from factuality_harness.harness.errors import EngineError, HarnessError
 from factuality_harness.harness.factscore.knowledge import Passage
+from factuality_harness.harness.io.tokenizers import ENGLISH, check_tokenizer
 from factuality_harness.harness.words import EAST_ASIAN, tokens_about
 
 PASSAGES = 5
@@ -133,6 +134,7 @@ class DenseRetriever:
             model: Any = AutoModel.from_pretrained(self.target)
         except (OSError, ValueError) as error:
             raise EngineError(f"retrieval model {self.target!r} cannot be loaded: {error}") from error
+        check_tokenizer(self._tokenizer, self.target, ENGLISH)
         if model.config.is_encoder_decoder:
             model = model.get_encoder()
         if self._tokenizer.pad_token_id is None:

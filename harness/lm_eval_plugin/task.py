@@ -23,6 +23,7 @@ from factuality_harness.harness.annotators.spec import JudgeSpec, usage_of
 from factuality_harness.harness.engines import cache_path
 from factuality_harness.harness.errors import HarnessError
 from factuality_harness.harness.io.jsonl import write_jsonl
+from factuality_harness.harness.io.tokenizers import check_tokenizer
 from factuality_harness.harness.lm_eval_plugin import dry_run
 from factuality_harness.harness.metrics import NAN, Metric
 from factuality_harness.harness.words import whole_characters
@@ -143,6 +144,9 @@ class JudgedTask(ConfigurableTask):
 
     def build_all_requests(self, *args: Any, **kwargs: Any) -> None:
         # The first thing lm_eval does with a chosen task: a missing judge must show before hours of generation.
+        tokenizer = getattr(getattr(kwargs.get("chat_template"), "__self__", None), "tokenizer", None)
+        if tokenizer is not None:
+            check_tokenizer(tokenizer, getattr(tokenizer, "name_or_path", ""))
         if not self._predict_only:
             self.settings["judge"] = self.open_judge()
         super().build_all_requests(*args, **kwargs)

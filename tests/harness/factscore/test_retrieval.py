@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from factuality_harness.harness.factscore.retrieval import (
     tokens,
     top,
 )
+from factuality_harness.harness.io.tokenizers import ENGLISH
 
 PAGE = [
     Passage("Ada", text)
@@ -76,7 +78,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-    words = sorted({w for p in PAGE for w in tokens(p.text)})
+    words = sorted({w for p in PAGE for w in tokens(p.text)} | set(re.findall(r"\w+|[^\w\s]+", ENGLISH[0].lower())))
     vocabulary = {w: i for i, w in enumerate(["[PAD]", "[UNK]", *words])}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     inner.normalizer = normalizers.Lowercase()
