@@ -96,8 +96,9 @@ def run_apart(work: Work, stage: Stage, root: Path, devices: str | None) -> str:
     """
     from distributed import Status, get_worker
 
-    worker, store = get_worker(), Store(root)
-    process = _server(work).Process(target=_stage_process, args=[work, stage, root, devices])
+    worker, store, server = get_worker(), Store(root), _server(work)
+    environ = {**os.environ, **({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})}
+    process = server.Process(target=_stage_process, args=[work, stage, root, environ])
     with ONE_AT_A_TIME:
         process.start()
         LIVE.add(process.pid)
@@ -109,8 +110,8 @@ def run_apart(work: Work, stage: Stage, root: Path, devices: str | None) -> str:
     with ONE_AT_A_TIME:
         process.join()
         LIVE.remove(process.pid)
-        server = psutil.Process(multiprocessing.forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
-        end_all(orphan for orphan in server.children() if orphan.pid not in LIVE)
+        parent = psutil.Process(multiprocessing.forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
+        end_all(orphan for orphan in parent.children() if orphan.pid not in LIVE)
     if store.done(stage.id):
         return DONE
     if store.failure(stage.id) is not None:
@@ -123,13 +124,13 @@ def run_apart(work: Work, stage: Stage, root: Path, devices: str | None) -> str:
     return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
 
 
-def _stage_process(work: Work, stage: Stage, root: Path, devices: str | None) -> None:
+def _stage_process(work: Work, stage: Stage, root: Path, environ: dict[str, str]) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=end_with, args=[parent.sentinel], daemon=True).start()
     os.setpgid(0, 0)  # Ctrl-C is for the command that was typed
-    if devices is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices
+    os.environ.clear()  # the fork server's is of when it started
+    os.environ.update(environ)
     store, code = Store(root), 1
     try:
         with store.hold(stage.id) as ours:

@@ -61,6 +61,22 @@ def test_a_killed_stage_is_run_again_and_what_it_started_ends(tmp_path, capfd):
     assert not any(Store(tmp_path).running(name) for name in plan.stages)
 
 
+def tells(stage: Stage, store: Store) -> None:
+    print(f"SAID={os.environ.get('SAID')} GPUS={os.environ.get('CUDA_VISIBLE_DEVICES')}", flush=True)
+    doze.doze(stage, store)
+
+
+@pytest.mark.slow
+def test_stages_see_the_environment_of_their_run_and_their_own_gpus(tmp_path, monkeypatch):
+    """A fork server outlives the run that started it, and so what its environment was then."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6")
+    for said in ("one", "two"):
+        monkeypatch.setenv("SAID", said)
+        plan = doze.doze_plan(stages=1, slow=0)
+        run_stages(plan, Store(tmp_path / said), workers=1, work=tells)
+        assert f"SAID={said} GPUS=6" in Store(tmp_path / said).log(*plan.stages).read_text()
+
+
 def dies(stage: Stage, store: Store) -> None:
     if stage.kind == "base":
         print("about to die", flush=True)
