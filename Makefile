@@ -7,7 +7,7 @@ VLLM_VENV ?= .venv-vllm
 WORLD ?= out/sweeps/world
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo report reproduce results demo-results world-results check lint test test-slurm test-vllm test-llama-cpp bench-vllm docs lock-gpu system-packages clean
+.PHONY: help demo report reproduce rehearse results demo-results world-results check lint test test-slurm test-vllm test-llama-cpp bench-vllm docs lock-gpu system-packages clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ report: $(VENV)/.ready ## of the demo: scores, figures and coloured responses on
 reproduce: $(VENV)/.ready ## every table and figure of the paper in the fact world (about an hour; resumable)
 	$(VENV)/bin/factuality sweep run training/experiments/world/[a-z]*.yaml --store $(WORLD)
 	$(MAKE) world-results
+
+rehearse: $(VENV)/.ready ## every paper-size experiment with tiny models, from questions to tables (out/rehearsal; an hour on two cores)
+	$(VENV)/bin/factuality sweep rehearse training/experiments/llama31-8b/table*.yaml training/experiments/internlm2-7b/table*.yaml
 
 results: demo-results ## refresh what is committed under results/ from out/: the demo's, and the fact world's if it was reproduced
 	test ! -d $(WORLD) || $(MAKE) world-results
