@@ -150,6 +150,9 @@ class Store:
         data = {"kind": stage.kind, "settings": stage.settings, "needs": stage.needs, "seconds": round(seconds, 2)}
         part, folder = self.part(stage.id), self.folder(stage.id)
         data |= {"commands": [line.replace(str(part), str(folder)) for line in commands], **provenance()}
+        for path in (part / "recipe.yaml", part / "manifest.json"):  # which say where they lie
+            if path.is_file():
+                write_text(path, path.read_text(encoding="utf-8").replace(str(part), str(folder)))
         write_json(part / "stage.json", data)
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists() and not self.done(stage.id):  # begun by an earlier version

@@ -220,10 +220,12 @@ def test_a_stage_has_its_name_only_when_it_is_whole(planned):
     assert not store.folder(stage.id).exists()
     folder = store.begin(stage, resume=True)
     assert (folder / "half").exists()
+    (folder / "recipe.yaml").write_text(f"output_dir: {folder}")
     store.folder(stage.id).mkdir(parents=True)
     (store.folder(stage.id) / "of an earlier version").touch()
     store.finish(stage, 1.0, [f"command --out {folder}/x"])
-    assert {path.name for path in store.folder(stage.id).iterdir()} == {"half", "stage.json"}
+    assert {path.name for path in store.folder(stage.id).iterdir()} == {"half", "stage.json", "recipe.yaml"}
+    assert (store.folder(stage.id) / "recipe.yaml").read_text() == f"output_dir: {store.folder(stage.id)}"
     assert not folder.exists()
     assert store.record(stage.id)["commands"] == [f"command --out {store.folder(stage.id)}/x"]
 
