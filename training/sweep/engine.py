@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from distributed import Client, Future
-from distributed.deploy.spec import SpecCluster
 from distributed.scheduler import KilledWorker
 from tqdm import tqdm
 
@@ -69,7 +68,7 @@ class _Run:
         store: Store,
         left: dict[str, Stage],
         client: Client,
-        cluster: SpecCluster,
+        cluster: Any,
         jobs: Jobs,
         work: Work,
         bar: tqdm[Any],
@@ -153,7 +152,7 @@ class _Run:
 class Jobs:
     """Keeps as many jobs as there are to be workers; nothing to do on this machine, where nannies do it."""
 
-    def __init__(self, cluster: SpecCluster, workers: int, root: Path) -> None:
+    def __init__(self, cluster: Any, workers: int, root: Path) -> None:
         self.cluster, self.workers, self.root = cluster, workers, root
         self.are_queued = hasattr(cluster, "job_script")
         self.looked = float("-inf")
