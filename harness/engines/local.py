@@ -121,6 +121,7 @@ def _reply(output: Any) -> Reply:
     return Reply(answer.text, cut=answer.finish_reason == "length")
 
 
+HUB_CODE = "it brings code of its own, which is never run; `factuality model llamafy` makes a Llama of an InternLM2"
 class TransformersOptions(Settings):
     """batch_size: sequences a forward pass. device: cuda, cpu, …; by default a GPU where there is one. dtype: torch's
     name, or auto for the checkpoint's."""
@@ -154,10 +155,15 @@ class TransformersEngine:
 
         if self._tokenizer is None:
             try:
-                AutoConfig.from_pretrained(self.target)
-                self._tokenizer = AutoTokenizer.from_pretrained(self.target, padding_side="left")
+                AutoConfig.from_pretrained(self.target, trust_remote_code=False)
+                self._tokenizer = AutoTokenizer.from_pretrained(
+                    self.target, padding_side="left", trust_remote_code=False
+                )
             except (OSError, ValueError) as error:
-                raise EngineError(f"transformers cannot load {self.target!r}: {error}") from error
+                words = str(error)
+                own = any(word in words for word in ("trust_remote_code", "`internlm2`"))
+                why = HUB_CODE if own else words.splitlines()[0] if words else type(error).__name__
+                raise EngineError(f"transformers cannot load {self.target!r}: {why}") from error
         check_tokenizer(self._tokenizer, self.target)
         if self._tokenizer.chat_template is None:
             raise EngineError(f"{self.target!r} has no chat template; a judge must be an instruct model")
@@ -172,7 +178,9 @@ class TransformersEngine:
         from transformers import AutoModelForCausalLM
 
         try:
-            self._model = AutoModelForCausalLM.from_pretrained(self.target, dtype=self.options.dtype)
+            self._model = AutoModelForCausalLM.from_pretrained(
+                self.target, dtype=self.options.dtype, trust_remote_code=False
+            )
         except (OSError, ValueError) as error:
             raise EngineError(f"transformers cannot load {self.target!r}: {error}") from error
         device = self.options.device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -17,6 +17,7 @@ from factuality_harness.harness.annotators.spec import JudgeSpec
 from factuality_harness.harness.engines import AnswerCache, Sampling, open_engine
 from factuality_harness.harness.engines.local import TransformersEngine, VLLMEngine, model_identity
 from factuality_harness.harness.errors import EngineError
+from tests.helpers.internlm2 import save_internlm2
 
 TEMPLATE = "{% for m in messages %}{{ m['role'] }} : {{ m['content'] }} {% endfor %}assistant :"
 CHOICES = ("<Yes>", "<No>", "<No way>")
@@ -141,6 +142,11 @@ def test_answers_are_stored_under_the_model(tiny: Path, tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_loaded_is_named_at_the_check(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"transformers cannot load .*empty"):
         TransformersEngine(str(tmp_path / "empty")).check()
+
+
+def test_code_from_the_hub_is_never_run(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="never run; `factuality model llamafy`"):
+        TransformersEngine(str(save_internlm2(tmp_path / "internlm2"))).check()
 
 
 def test_a_model_without_a_chat_template_is_no_judge(tiny: Path, tmp_path: Path) -> None:
