@@ -122,6 +122,8 @@ def _reply(output: Any) -> Reply:
 
 
 HUB_CODE = "it brings code of its own, which is never run; `factuality model llamafy` makes a Llama of an InternLM2"
+
+
 class TransformersOptions(Settings):
     """batch_size: sequences a forward pass. device: cuda, cpu, …; by default a GPU where there is one. dtype: torch's
     name, or auto for the checkpoint's."""
