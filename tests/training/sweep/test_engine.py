@@ -27,7 +27,7 @@ def run_as_in_a_terminal(root: Path, plan: Plan) -> None:
     run(root, plan)
 
 
-def started(root: Path, plan: Plan) -> multiprocessing.Process:
+def started(root: Path, plan: Plan) -> multiprocessing.process.BaseProcess:
     """The same in another process, so that it can be killed."""
     process = multiprocessing.get_context("spawn").Process(target=run_as_in_a_terminal, args=[root, plan])
     process.start()
@@ -96,7 +96,7 @@ def test_a_stage_that_keeps_dying_or_fails_stops_only_what_depends_on_it(tmp_pat
         }
     )
     run_stages(plan, (store := Store(tmp_path)), workers=2, work=dies)
-    assert f"ended by SIGKILL {MOST_DEATHS} times without a message" in store.failure(dead)
+    assert f"ended by SIGKILL {MOST_DEATHS} times without a message" in str(store.failure(dead))
     assert store.log(dead).read_text().count("about to die") == MOST_DEATHS
     assert store.failure(refused) == "no such file"
     assert store.failure(after) == f"needs {dead}, which failed"
@@ -109,6 +109,7 @@ def test_no_orphan_computes_on_and_the_same_command_goes_on(tmp_path, how):
     plan = doze.doze_plan(stages=3, slow=2)
     process = started(tmp_path, plan)
     doze.wait_for(lambda: len(doze.sleepers(tmp_path)) == 2)
+    assert process.pid is not None
     os.kill(process.pid, how)
     process.join(timeout=30)
     assert process.exitcode == {signal.SIGKILL: -9, signal.SIGTERM: 128 + 15, signal.SIGINT: 1}[how]

@@ -38,7 +38,7 @@ def run(root: Path, plan: Plan, workers: int = 2, **options: str) -> None:
     run_stages(plan, Store(root), executor="slurm", workers=workers, options=options, work=doze.doze)
 
 
-def started(root: Path, plan: Plan, workers: int, **options: str) -> multiprocessing.Process:
+def started(root: Path, plan: Plan, workers: int, **options: str) -> multiprocessing.process.BaseProcess:
     """The same in another process."""
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=run, args=[root, plan, workers], kwargs=options)
@@ -101,6 +101,7 @@ def test_jobs_end_with_the_run_and_the_same_command_goes_on(tmp_path, how):
     plan = doze.doze_plan(stages=4, slow=2)
     process = started(tmp_path, plan, 2)
     doze.wait_for(lambda: len(doze.sleepers(tmp_path)) == 2)
+    assert process.pid is not None
     assert process.pid is not None
     os.kill(process.pid, how)
     process.join(timeout=30)
