@@ -325,6 +325,7 @@ def test_token_scores_are_a_stage_whose_file_the_training_reads(tmp_path):
         Stage("train", "train-1", {"trainer": "mask_dpo", "arguments": arguments}, {**needs, "tokens": "tokens-1"}),
     ):
         (line,) = run_stage(stage, store, store.begin(stage, resume=False))
+        store.finish(stage, 0.0, [line])
         assert f"factuality train {'token_scores' if stage.kind == 'tokens' else 'mask_dpo'} --config" in line
     scores = store.folder("tokens-1") / "scores.jsonl"
     assert len(scores.read_text().splitlines()) == 5
