@@ -13,7 +13,7 @@ import sentencepiece
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import (
     AutoTokenizer,
-    BertTokenizerFast,
+    BertTokenizer,
     ByT5Tokenizer,
     GPT2Tokenizer,
     LlamaTokenizer,
@@ -55,9 +55,9 @@ def characters(known: list[str], unknown: str | None = None, **parts: Any) -> Pr
     return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token=unknown)
 
 
-def bert(folder: Path, lower: bool = True, known: list[str] = CHARACTERS) -> BertTokenizerFast:
+def bert(folder: Path, lower: bool = True, known: list[str] = CHARACTERS) -> BertTokenizer:
     pieces = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]", *known, *(f"##{c}" for c in known)]
-    return BertTokenizerFast(vocab={piece: i for i, piece in enumerate(pieces)}, do_lower_case=lower)
+    return BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, do_lower_case=lower)
 
 
 def t5(folder: Path) -> PreTrainedTokenizerFast:
